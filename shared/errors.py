@@ -1,0 +1,372 @@
+"""The one tree of errors that a person or a program may meet.
+
+Every class has a stable ``code``, a ``hint`` that says what to do, an HTTP status (RFC 9457
+problems), an exit code for the command line, and whether the same call may succeed later
+(``retryable``). The message of an instance says what happened; it never holds a secret.
+
+    SecrynError
+    |- UsageError              the caller's input is wrong           exit 2
+    |- AccessError             who you are, what you may do          exit 3
+    |- ConflictError           the state does not allow it now       exit 4
+    |- NotFoundError           there is no such thing                exit 5
+    |- ArchiveError            the file, its key, its source         exit 6
+    |- UnavailableError        a part does not answer                exit 7
+    `- FailedError             it was begun and did not succeed      exit 8
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+
+class SecrynError(Exception):
+    """Say what happened in the message; class attributes say the rest."""
+
+    code: ClassVar[str] = "internal"
+    hint: ClassVar[str] = "Look into the service's log for the correlation id, and report it."
+    http_status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.advice = hint if hint is not None else self.hint
+
+    def as_problem(self) -> dict[str, object]:
+        """Return the RFC 9457 members that describe this error."""
+        return {
+            "type": f"urn:secryn:error:{self.code}",
+            "title": self.code,
+            "status": self.http_status,
+            "detail": self.message,
+            "code": self.code,
+            "hint": self.advice,
+            "retryable": self.retryable,
+        }
+
+
+class UsageError(SecrynError):
+    code = "usage.invalid"
+    hint = "Correct the named field and send the request again."
+    http_status = 400
+    exit_code = 2
+
+
+class PartialScope(UsageError):
+    code = "usage.partial_scope"
+    hint = "A backup and a restore are always of the whole instance: leave the selection out."
+
+
+class UnknownSetting(UsageError):
+    code = "settings.invalid"
+    hint = "Correct the named setting; docs/settings.md lists all of them."
+
+
+class MessageUnreadable(UsageError):
+    code = "message.unreadable"
+    hint = "Send a CloudEvent in Kafka's binary mode as the published schema describes it."
+
+
+class ValueTooLarge(UsageError):
+    code = "value.too_large"
+    hint = "Store a smaller value, or split it; the limit is that of one log record."
+    http_status = 413
+
+
+class AccessError(SecrynError):
+    code = "access.denied"
+    hint = "Ask an administrator for the named permission."
+    http_status = 403
+    exit_code = 3
+
+
+class NotAuthenticated(AccessError):
+    code = "access.unauthenticated"
+    hint = "Send the token in the Authorization header: Bearer TOKEN."
+    http_status = 401
+
+
+class SignatureInvalid(AccessError):
+    code = "access.signature_invalid"
+    hint = "Sign the message with the key of a registered issuer."
+
+
+class ConflictError(SecrynError):
+    code = "conflict"
+    hint = "Read the present state and decide again."
+    http_status = 409
+    exit_code = 4
+
+
+class ConcurrencyConflict(ConflictError):
+    code = "conflict.concurrent_change"
+    hint = "Somebody else decided first; read what was decided."
+    retryable = True
+
+
+class RestoreInProgress(ConflictError):
+    code = "restore.in_progress"
+    hint = "Wait until the restore is over: `secryn restore list` shows it."
+    retryable = True
+
+
+class BackupInProgress(ConflictError):
+    code = "backup.in_progress"
+    hint = "Wait until the running backup is over, or cancel it."
+    retryable = True
+
+
+class KeyAlreadyViewed(ConflictError):
+    code = "key.already_viewed"
+    hint = "A one-time key is shown once. Ask the one who viewed it, or make a new backup."
+
+
+class KeyExpired(ConflictError):
+    code = "key.expired"
+    hint = "The key was not viewed in time and is gone. Make a new backup."
+
+
+class KeyNotReady(ConflictError):
+    code = "key.not_ready"
+    hint = "The key can be viewed when the backup is complete."
+    retryable = True
+
+
+class TargetMismatch(ConflictError):
+    code = "restore.target_mismatch"
+    hint = "Name the id of the instance that will be replaced: `secryn status` shows it."
+
+
+class DependentObjects(ConflictError):
+    code = "restore.dependent_objects"
+    hint = "Drop the named objects before the restore and create them again after it."
+
+
+class EpochChanged(ConflictError):
+    code = "instance.epoch_changed"
+    hint = "A restore replaced the instance. Read the new state and decide again."
+    retryable = True
+
+
+class FenceOpen(ConflictError):
+    code = "instance.fenced"
+    hint = "A restore is replacing the instance. Writing goes on when it is over; try again then."
+    retryable = True
+
+
+class LogLost(ConflictError):
+    code = "log.lost"
+    hint = (
+        "The log under this address is not the one the store was folded from. Restore a backup, "
+        "or adopt the log with `secryn instance adopt-log`."
+    )
+
+
+class ProjectorStopped(ConflictError):
+    code = "projector.stopped"
+    hint = "`secryn status` names the offset and the reason that the projector stopped at."
+
+
+class NotFoundError(SecrynError):
+    code = "not_found"
+    hint = "Check the id or the path; the list commands show what exists."
+    http_status = 404
+    exit_code = 5
+
+
+class BackupNotFound(NotFoundError):
+    code = "backup.not_found"
+    hint = "`secryn backup list` shows the backups that exist."
+
+
+class RestoreNotFound(NotFoundError):
+    code = "restore.not_found"
+    hint = "`secryn restore list` shows the restores that exist."
+
+
+class ObjectNotFound(NotFoundError):
+    code = "storage.not_found"
+    hint = "The stored object is gone. Check the storage, or give the file with --file."
+
+
+class SecretNotFound(NotFoundError):
+    code = "secret.not_found"
+    hint = "A path is PROJECT/VAULT/SECRET; `secryn instance show` lists projects and vaults."
+
+
+class ArchiveError(SecrynError):
+    code = "archive.invalid"
+    hint = "Take another copy of the file; compare its SHA-256 with the one in the key file."
+    http_status = 422
+    exit_code = 6
+
+
+class NotAnAgeFile(ArchiveError):
+    code = "archive.not_age"
+    hint = "This is not an age file. Give the .age file that `secryn backup download` wrote."
+
+
+class AgeHeaderInvalid(ArchiveError):
+    code = "archive.header_invalid"
+    hint = "The age header is malformed or over a limit. Take another copy of the file."
+
+
+class WrongKeyOrHeader(ArchiveError):
+    code = "archive.wrong_key_or_header"
+    hint = (
+        "Either the key is of another backup or the file's header was altered. "
+        "`secryn key check KEYFILE BACKUP` tells whether they belong together."
+    )
+
+
+class ArchiveDamaged(ArchiveError):
+    code = "archive.damaged"
+    hint = "The file is cut off or altered. Take another copy of it."
+
+
+class ArchiveTruncated(ArchiveDamaged):
+    code = "archive.truncated"
+    hint = "The file is shorter than the backup was. Download it again."
+
+
+class ArchiveAltered(ArchiveDamaged):
+    code = "archive.altered"
+    hint = "The file's SHA-256 is not that of the backup. Take another copy of it."
+
+
+class ArchiveMalformed(ArchiveError):
+    code = "archive.malformed"
+    hint = "The decrypted content breaks a rule of FORMAT.md. Do not trust this file."
+
+
+class ArchiveLimitExceeded(ArchiveMalformed):
+    code = "archive.limit_exceeded"
+    hint = "The content is over a limit of FORMAT.md. Do not trust this file."
+
+
+class ManifestMismatch(ArchiveMalformed):
+    code = "archive.manifest_mismatch"
+    hint = "The content is not what the manifest says. Do not trust this file."
+
+
+class KeyMalformed(ArchiveError):
+    code = "key.malformed"
+    hint = "Give the key file as it was written, or the line that begins with AGE-SECRET-KEY-."
+
+
+class SignerUntrusted(ArchiveError):
+    code = "archive.signer_untrusted"
+    hint = (
+        "Give the key file with its comment lines, or name the signer with "
+        "--trust-signer FINGERPRINT if you know it."
+    )
+
+
+class SignatureMissingOrBad(ArchiveError):
+    code = "archive.signature_invalid"
+    hint = "The manifest's signature does not hold. Do not trust this file."
+
+
+class AnotherInstance(ArchiveError):
+    code = "archive.another_instance"
+    hint = "The backup is of another instance: name that with --source-instance if it is meant."
+
+
+class FormatTooNew(ArchiveError):
+    code = "archive.format_too_new"
+    hint = "A newer release wrote this file. Upgrade this software and try again."
+
+
+class SchemaTooNew(ArchiveError):
+    code = "archive.schema_too_new"
+    hint = "A newer release wrote this file. Upgrade this software and try again."
+
+
+class UnavailableError(SecrynError):
+    code = "unavailable"
+    hint = "The part is down or slow. `secryn status` shows which; try again."
+    http_status = 503
+    exit_code = 7
+    retryable = True
+
+
+class KafkaUnavailable(UnavailableError):
+    code = "kafka.unavailable"
+
+
+class PostgresUnavailable(UnavailableError):
+    code = "postgres.unavailable"
+
+
+class BarrierTimeout(UnavailableError):
+    code = "backup.barrier_timeout"
+    hint = "The projector is behind. `secryn status` shows how far; try again when it caught up."
+
+
+class FenceTimeout(UnavailableError):
+    code = "restore.fence_timeout"
+    hint = "The fence could not be raised in time; nothing was changed. Check Kafka and try again."
+
+
+class CutoverBlocked(UnavailableError):
+    code = "restore.cutover_blocked"
+    hint = "Transactions of other clients held the store too long. End them and try again."
+
+
+class NoSpace(UnavailableError):
+    code = "storage.no_space"
+    hint = "Free the named amount of space and try again."
+    http_status = 507
+
+
+class FailedError(SecrynError):
+    code = "failed"
+    hint = "Look at the named reason; nothing was left half done."
+    exit_code = 8
+
+
+class BackupFailedError(FailedError):
+    code = "backup.failed"
+    hint = "The half-written object was deleted and nothing else changed. Mend the reason and retry."
+
+
+class ProofFailed(BackupFailedError):
+    code = "backup.proof_failed"
+    hint = "What the storage gave back is not what was written. Check the storage."
+
+
+class RestoreFailedError(FailedError):
+    code = "restore.failed"
+    hint = "The instance is as it was before. Mend the reason and start the restore again."
+
+
+class Cancelled(FailedError):
+    code = "cancelled"
+    hint = "It was cancelled; the instance is as it was before."
+
+
+class Interrupted(FailedError):
+    code = "interrupted"
+    hint = "The service stopped in the middle; the work was undone. Start it again."
+    retryable = True
+
+
+class StackError(FailedError):
+    code = "stack.failed"
+    hint = "The log folder of the state has the details."
+
+
+def all_error_classes() -> Iterator[type[SecrynError]]:
+    """Yield every class of the tree, parents first."""
+    pending: list[type[SecrynError]] = [SecrynError]
+    while pending:
+        cls = pending.pop(0)
+        yield cls
+        pending.extend(cls.__subclasses__())
+
+
+def error_class(code: str) -> type[SecrynError]:
+    """Return the class that carries ``code``, or SecrynError for an unknown one."""
+    return next((cls for cls in all_error_classes() if cls.code == code), SecrynError)

@@ -1,0 +1,119 @@
+"""Settings: frozen, validated sections that both services share, and the loader.
+
+A process reads one TOML file (``--config FILE``) and then the environment
+(``SECRYN_<SECTION>__<FIELD>``, which wins). Anything unknown is refused at the start.
+Secrets are never in a setting: a setting names the file (mode 0600) that holds one.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.errors import UnknownSetting
+
+ENV_PREFIX = "SECRYN_"
+# Read by the command line itself and never a setting of a service.
+ENV_OF_THE_COMMAND_LINE = frozenset({"SECRYN_STATE", "SECRYN_CACHE", "SECRYN_CONFIG"})
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PostgresSettings(Section):
+    """Where PostgreSQL is."""
+
+    dsn: str = Field(
+        description="libpq connection string or URL, without a password: name a passfile in it."
+    )
+    pool_max: int = Field(default=8, ge=1, le=100, description="Connections of one process.")
+    connect_timeout_s: int = Field(default=10, ge=1, le=300)
+
+
+class KafkaSettings(Section):
+    """Where Kafka is, and who this process is there."""
+
+    bootstrap: str = Field(description="host:port, several separated by commas.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "SASL_PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-256"
+    username: str | None = None
+    password_file: Path | None = Field(default=None, description="A 0600 file with the password.")
+    tls_ca_file: Path | None = None
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    topic_prefix: str = Field(default="secryn.", description="What every topic's name begins with.")
+    replication_factor: int = Field(default=1, ge=1, le=9)
+
+
+class PlaceSettings(Section):
+    """What belongs to the place and not to the data: a restore never changes it."""
+
+    instance_id: UUID
+    environment: str = Field(default="default", min_length=1, max_length=64)
+    environment_kind: Literal["production", "staging", "development"] = "development"
+    root_key_file: Path = Field(description="32 random bytes in hex, mode 0600.")
+    signing_key_file: Path = Field(description="This service's Ed25519 signing key, mode 0600.")
+    trusted_signers_file: Path = Field(description="Public keys whose archives are trusted (TOML).")
+    issuers_file: Path = Field(description="Public keys that may issue commands, and their rights.")
+
+
+class HttpSettings(Section):
+    """Where the HTTP interface listens and what opens it."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(ge=0, le=65535)
+    threads: int = Field(default=16, ge=2, le=512)
+    token_file: Path = Field(description="A 0600 file with the operator's token.")
+
+
+S = TypeVar("S", bound=Section)
+
+
+def load_settings(
+    model: type[S], config: Path | None, environ: Mapping[str, str] | None = None
+) -> S:
+    """Read ``config`` and the environment into one ``model``.
+
+    Raises UnknownSetting, naming every field that is missing, unknown or malformed.
+    """
+    environ = os.environ if environ is None else environ
+    raw: dict[str, Any] = {}
+    if config is not None:
+        try:
+            raw = tomllib.loads(config.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UnknownSetting(f"the settings file {config} does not exist") from error
+        except tomllib.TOMLDecodeError as error:
+            raise UnknownSetting(f"the settings file {config} is not TOML: {error}") from error
+    _merge_environment(raw, environ)
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        # Only where and why: the value itself might be a secret put in the wrong place.
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        raise UnknownSetting(f"settings are refused: {faults}") from None
+
+
+def _merge_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
+    for name, value in environ.items():
+        if not name.startswith(ENV_PREFIX) or name in ENV_OF_THE_COMMAND_LINE:
+            continue
+        target = raw
+        *sections, field = name[len(ENV_PREFIX) :].lower().split("__")
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise UnknownSetting(f"{name} names a section that is a plain value in the file")
+        target[field] = value
