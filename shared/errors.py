@@ -329,7 +329,9 @@ class FailedError(SecrynError):
 
 class BackupFailedError(FailedError):
     code = "backup.failed"
-    hint = "The half-written object was deleted and nothing else changed. Mend the reason and retry."
+    hint = (
+        "The half-written object was deleted and nothing else changed. Mend the reason and retry."
+    )
 
 
 class ProofFailed(BackupFailedError):
