@@ -1,0 +1,164 @@
+"""The Flask application that both services start from: closed unless a route says otherwise."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from flask import Flask, Response, g, jsonify, request
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from werkzeug.exceptions import HTTPException
+
+from serving.caller import Authenticator, requires
+from shared.errors import (
+    AccessError,
+    NotAuthenticated,
+    NotFoundError,
+    SecrynError,
+    UsageError,
+)
+
+PROBLEM = "application/problem+json"
+# What a client may choose for itself; anything else could break a log line.
+_CORRELATION_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+_OPEN_ENDPOINTS = frozenset({"healthz", "readyz"})
+
+log = structlog.get_logger(__name__)
+
+Check = Callable[[], str | None]
+RefusalHook = Callable[[SecrynError], None]
+
+
+@dataclass
+class Readiness:
+    """Named checks; each returns None, or what is wrong in one line without secrets."""
+
+    checks: dict[str, Check] = field(default_factory=dict)
+
+    def add(self, name: str, check: Check) -> None:
+        """Make ``check`` a condition of being ready."""
+        self.checks[name] = check
+
+    def faults(self) -> Mapping[str, str]:
+        """Run every check and return the faults by name."""
+        found: dict[str, str] = {}
+        for name, check in self.checks.items():
+            try:
+                fault = check()
+            except SecrynError as error:
+                fault = f"{error.code}: {error.message}"
+            if fault is not None:
+                found[name] = fault
+        return found
+
+
+def create_app(
+    service: str,
+    authenticator: Authenticator,
+    readiness: Readiness,
+    *,
+    registry: CollectorRegistry | None = None,
+    on_refusal: RefusalHook | None = None,
+) -> Flask:
+    """Build an application with health, metrics, problems and authentication.
+
+    ``on_refusal`` is called with every AccessError before it is answered (the audit trail).
+    """
+    app = Flask(service)
+    registry = registry if registry is not None else CollectorRegistry()
+    requests_total = Counter(
+        "secryn_http_requests",
+        "HTTP requests by endpoint and status",
+        ["service", "endpoint", "status"],
+        registry=registry,
+    )
+
+    @app.before_request
+    def enter() -> None:
+        offered = request.headers.get("X-Correlation-Id", "")
+        g.correlation_id = offered if _CORRELATION_ID.match(offered) else str(uuid.uuid4())
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(
+            correlation_id=g.correlation_id, service=service, endpoint=request.endpoint
+        )
+        g.caller = _authenticate(authenticator)
+        if g.caller is None and request.endpoint not in _OPEN_ENDPOINTS:
+            raise NotAuthenticated("the request carries no valid token")
+
+    @app.after_request
+    def leave(response: Response) -> Response:
+        response.headers["X-Correlation-Id"] = g.get("correlation_id", "")
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers.setdefault("Cache-Control", "no-store")
+        requests_total.labels(service, request.endpoint or "none", response.status_code).inc()
+        return response
+
+    _answer_errors(app, on_refusal)
+    _add_health(app, service, readiness, registry)
+    return app
+
+
+def _authenticate(authenticator: Authenticator) -> Any:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        return None
+    return authenticator.authenticate(token.strip())
+
+
+def _answer_errors(app: Flask, on_refusal: RefusalHook | None) -> None:
+    def problem(error: SecrynError) -> Response:
+        body = error.as_problem() | {"correlation_id": g.get("correlation_id", "")}
+        response = jsonify(body)
+        response.status_code = error.http_status
+        response.content_type = PROBLEM
+        if error.http_status == 401:
+            response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+
+    @app.errorhandler(SecrynError)
+    def known(error: SecrynError) -> Response:
+        if isinstance(error, AccessError) and on_refusal is not None:
+            on_refusal(error)
+        return problem(error)
+
+    @app.errorhandler(HTTPException)
+    def http(error: HTTPException) -> Response:
+        status = error.code or 500
+        kind: type[SecrynError] = NotFoundError if status == 404 else UsageError
+        response = problem(kind(error.description or "the request cannot be answered"))
+        response.status_code = status
+        return response
+
+    @app.errorhandler(Exception)
+    def unknown(error: Exception) -> Response:
+        # The trace goes to the log, where the correlation id finds it; never to the caller.
+        log.error("request.failed", error_type=type(error).__name__, exc_info=error)
+        return problem(SecrynError("an unexpected error; the log has it under the correlation id"))
+
+
+def _add_health(
+    app: Flask, service: str, readiness: Readiness, registry: CollectorRegistry
+) -> None:
+    @app.get("/healthz", endpoint="healthz")
+    def healthz() -> Response:
+        return jsonify(service=service, status="alive")
+
+    @app.get("/readyz", endpoint="readyz")
+    def readyz() -> Response:
+        faults = readiness.faults()
+        body: dict[str, object] = {"service": service, "ready": not faults}
+        if g.caller is not None:
+            # A stranger learns whether, the operator learns why not.
+            body["faults"] = dict(faults)
+        response = jsonify(body)
+        response.status_code = 503 if faults else 200
+        return response
+
+    @app.get("/metrics", endpoint="metrics")
+    @requires("read")
+    def metrics() -> Response:
+        return Response(generate_latest(registry), content_type="text/plain; version=0.0.4")

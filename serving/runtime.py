@@ -1,0 +1,94 @@
+"""Run a service: an HTTP server, background workers, one clean end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import structlog
+from cheroot import wsgi
+
+from shared.settings import HttpSettings
+
+log = structlog.get_logger(__name__)
+
+Worker = Callable[[threading.Event], None]
+STOP_TIMEOUT_S = 30.0
+
+
+class ServiceRuntime:
+    """Own the threads of one process, from the first to the last.
+
+    A worker that returns early or raises ends the whole process with exit code 1: what starts
+    it again starts it whole, and nothing runs on with a part missing.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.stop = threading.Event()
+        self.exit_code = 0
+        self._workers: list[threading.Thread] = []
+        self._closers: list[Callable[[], None]] = []
+
+    def add_worker(self, name: str, work: Worker) -> None:
+        """Start ``work(stop)`` in a thread of its own when the service runs."""
+
+        def body() -> None:
+            try:
+                work(self.stop)
+            except BaseException as error:
+                log.error("worker.failed", worker=name, error=type(error).__name__, exc_info=error)
+                self.exit_code = 1
+            else:
+                if not self.stop.is_set():
+                    log.error("worker.ended_early", worker=name)
+                    self.exit_code = 1
+            self.stop.set()
+
+        self._workers.append(threading.Thread(target=body, name=name, daemon=True))
+
+    def on_close(self, close: Callable[[], None]) -> None:
+        """Call ``close`` after the workers ended, the last added first."""
+        self._closers.append(close)
+
+    def run(self, app: Any, http: HttpSettings) -> int:
+        """Serve until SIGTERM, SIGINT or a dead worker; return the exit code."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        server = wsgi.Server(
+            (http.host, http.port),
+            app,
+            numthreads=http.threads,
+            request_queue_size=128,
+            shutdown_timeout=5,
+            server_name=self.name,
+        )
+        server.prepare()
+        for worker in self._workers:
+            worker.start()
+        serving = threading.Thread(target=server.serve, name="http", daemon=True)
+        serving.start()
+        log.info("service.started", service=self.name, host=http.host, port=server.bind_addr[1])
+        # A short wait in a loop keeps the main thread open to signals.
+        while not self.stop.wait(0.5):
+            pass
+        server.stop()
+        self._end_workers()
+        log.info("service.stopped", service=self.name, exit_code=self.exit_code)
+        return self.exit_code
+
+    def _end_workers(self) -> None:
+        for worker in self._workers:
+            worker.join(STOP_TIMEOUT_S)
+            if worker.is_alive():
+                log.error("worker.stuck", worker=worker.name)
+                self.exit_code = 1
+        for close in reversed(self._closers):
+            close()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        log.info("service.stopping", service=self.name, signal=signal.Signals(number).name)
+        self.stop.set()
