@@ -1,0 +1,57 @@
+# Thin on purpose: every target makes its environment, then calls `secryn` or a tool.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help env dev-env demo up down status test test-all check bench kafka-lock lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+env: $(VENV)/.runtime ## Make .venv with all that `secryn` needs
+dev-env: $(VENV)/.dev ## Add the tools of the tests to .venv
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv "$(VENV)"
+
+$(VENV)/.runtime: requirements/runtime.txt requirements/build.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/build.txt -r requirements/runtime.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+demo: env ## The main job, end to end, on real parts; proves it and exits
+	@$(BIN)/python -m cli.main demo
+
+up: env ## Start the stack in .secryn/ and leave it running
+	@$(BIN)/python -m cli.main up
+
+down: env ## Stop it
+	@$(BIN)/python -m cli.main down
+
+status: env ## Show it
+	@$(BIN)/python -m cli.main status
+
+test: dev-env test-deps ## Run the tests
+	$(BIN)/python -m pytest
+
+check: dev-env ## Lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+
+bench: dev-env ## Measure; prints the figures that the docs quote
+	$(BIN)/python -m bench
+
+lock: ## Make the hashed requirements anew (needs uv)
+	uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 pyproject.toml -o requirements/runtime.txt
+	uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 --extra dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
+	uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 requirements/build.in -o requirements/build.txt
+
+clean: ## Remove the environment and the caches of the tools
+	rm -rf "$(VENV)" .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,7 @@
+"""A typed, synchronous client of both services: what `secryn` is built on."""
+
+from shared.client.backups import BackupClient
+from shared.client.http import ServiceConnection
+from shared.client.restores import RestoreClient
+
+__all__ = ["BackupClient", "RestoreClient", "ServiceConnection"]

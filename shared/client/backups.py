@@ -1,0 +1,130 @@
+"""The client of backup_service."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from shared.archive.age import HybridIdentity, open_sealed
+from shared.client.http import Json, Progress, ServiceConnection, new_command_id
+from shared.errors import ArchiveAltered, UnavailableError
+from shared.secretfiles import fsync_folder
+
+ENDED = frozenset({"created", "failed", "cancelled", "purged"})
+SEALED_KEY_MAX_BYTES = 64 * 1024
+VIEW_ATTEMPTS = 5
+
+
+class BackupClient:
+    """Make, list, fetch and open backups."""
+
+    def __init__(self, connection: ServiceConnection) -> None:
+        self.connection = connection
+
+    def create(
+        self,
+        reason: str,
+        *,
+        recipients: Sequence[str] = (),
+        at_position: bool = False,
+        command_id: str | None = None,
+    ) -> Json:
+        """Ask for a backup of the whole instance; return its ``backup_id`` and ``state``."""
+        body: Json = {
+            "command_id": command_id or new_command_id(),
+            "reason": reason,
+            "recipients": list(recipients),
+            "at_position": at_position,
+        }
+        return self.connection.call("POST", "/api/v1/backups", body)
+
+    def wait(self, backup_id: str, progress: Progress | None = None) -> Json:
+        """Return the backup when it is created, failed or cancelled."""
+        return self.connection.watch(
+            f"/api/v1/backups/{backup_id}", lambda found: found["state"] in ENDED, progress
+        )
+
+    def get(self, backup_id: str) -> Json:
+        """Return one backup. Raises BackupNotFound."""
+        return self.connection.call("GET", f"/api/v1/backups/{backup_id}")
+
+    def list(self) -> Json:
+        """Return the history, the newest backup first."""
+        return self.connection.call("GET", "/api/v1/backups")
+
+    def cancel(self, backup_id: str) -> Json:
+        """Ask for a running backup to be given up."""
+        return self.connection.call("POST", f"/api/v1/backups/{backup_id}/cancel")
+
+    def verify(self, backup_id: str) -> Json:
+        """Have the stored object read back and compared, without the key."""
+        return self.connection.call("POST", f"/api/v1/backups/{backup_id}/verify")
+
+    def view_key(self, backup_id: str) -> str:
+        """Take the one-time key and return the text of its key file.
+
+        The service seals it to an identity that lives in this call alone; a dropped answer is
+        asked for again with the same request id, which gives the same key.
+
+        Raises KeyAlreadyViewed, KeyExpired, KeyNotReady.
+        """
+        identity = HybridIdentity.generate()
+        body: Json = {
+            "request_id": new_command_id(),
+            "recipient": identity.to_recipient().encode(),
+        }
+        path = f"/api/v1/backups/{backup_id}/key"
+        for attempt in range(VIEW_ATTEMPTS):
+            try:
+                answer = self.connection.call("POST", path, body)
+                break
+            except UnavailableError:
+                if attempt == VIEW_ATTEMPTS - 1:
+                    raise
+        sealed = bytes.fromhex(answer["sealed_key"])
+        return open_sealed(sealed, [identity], SEALED_KEY_MAX_BYTES).decode("utf-8")
+
+    def download(self, backup_id: str, target: Path) -> Json:
+        """Write the encrypted object to ``target`` (0600), whole or not at all.
+
+        Returns its ``size_bytes`` and ``sha256``. Raises ArchiveAltered when what arrived is
+        not what the history says, FileExistsError when ``target`` is there.
+        """
+        backup = self.get(backup_id)
+        scratch = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
+        digest, size_bytes = hashlib.sha256(), 0
+        handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(handle, "wb") as file:
+
+                def sink(chunk: bytes) -> None:
+                    nonlocal size_bytes
+                    digest.update(chunk)
+                    size_bytes += len(chunk)
+                    file.write(chunk)
+
+                self.connection.download(f"/api/v1/backups/{backup_id}/content", sink)
+                file.flush()
+                os.fsync(file.fileno())
+            if digest.hexdigest() != backup["sha256"]:
+                raise ArchiveAltered(f"the download of {backup_id} is not what was stored")
+            os.link(scratch, target)
+        finally:
+            scratch.unlink(missing_ok=True)
+        fsync_folder(target.resolve().parent)
+        return {"backup_id": backup_id, "size_bytes": size_bytes, "sha256": digest.hexdigest()}
+
+    def instance(self) -> Json:
+        """Return what is in the instance: counts, position, epoch, fence."""
+        return self.connection.call("GET", "/api/v1/instance")
+
+    def digest(self) -> Json:
+        """Return the canonical digest of the whole state, and of each table."""
+        return self.connection.call("GET", "/api/v1/instance/digest")
+
+    def status(self) -> Json:
+        """Return how far the store is behind the log."""
+        return self.connection.call("GET", "/api/v1/status")

@@ -1,0 +1,142 @@
+"""One authenticated HTTP connection to a service; its problems become our errors."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from shared.errors import SecrynError, UnavailableError, error_class
+
+Json = dict[str, Any]
+Progress = Callable[[Json], None]
+
+POLL_FIRST_S = 0.05
+POLL_LONGEST_S = 0.5
+
+
+class ServiceConnection:
+    """Speak to one service at ``base_url`` with ``token``; the token is in no repr."""
+
+    def __init__(self, base_url: str, token: str, *, timeout_s: float = 30.0) -> None:
+        self.base_url = base_url
+        self._client = httpx.Client(
+            base_url=base_url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=timeout_s,
+            trust_env=False,
+        )
+
+    def __repr__(self) -> str:
+        return f"ServiceConnection({self.base_url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to the service."""
+        self._client.close()
+
+    def call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, **params: Any
+    ) -> Json:
+        """Send one request and return its JSON document.
+
+        Raises the SecrynError that the service answered with, or UnavailableError.
+        """
+        try:
+            response = self._client.request(method, path, json=body, params=params or None)
+        except httpx.HTTPError as error:
+            raise _unreachable(self.base_url, error) from error
+        raise_problem(response)
+        document = response.json()
+        if not isinstance(document, dict):
+            raise SecrynError(f"{self.base_url} answered {path} with something else than an object")
+        return document
+
+    def download(self, path: str, sink: Callable[[bytes], object]) -> Mapping[str, str]:
+        """Stream the body of ``path`` into ``sink``; return the response's headers."""
+        try:
+            with self._client.stream("GET", path) as response:
+                if response.is_error:
+                    response.read()
+                raise_problem(response)
+                for chunk in response.iter_raw(1 << 20):
+                    sink(chunk)
+                return dict(response.headers)
+        except httpx.HTTPError as error:
+            raise _unreachable(self.base_url, error) from error
+
+    def upload(self, path: str, chunks: Iterable[bytes], size_bytes: int) -> Json:
+        """Stream ``chunks`` to ``path`` as one body of ``size_bytes``; return the answer."""
+        try:
+            response = self._client.put(
+                path,
+                content=chunks,
+                headers={
+                    "Content-Type": "application/octet-stream",
+                    "Content-Length": str(size_bytes),
+                },
+            )
+        except httpx.HTTPError as error:
+            raise _unreachable(self.base_url, error) from error
+        raise_problem(response)
+        document: Json = response.json()
+        return document
+
+    def watch(
+        self, path: str, finished: Callable[[Json], bool], progress: Progress | None = None
+    ) -> Json:
+        """Poll ``path`` until ``finished`` says so; call ``progress`` with every answer.
+
+        A service that restarts in between is waited for: only 30 s without any answer end it.
+        """
+        pause_s = POLL_FIRST_S
+        last_answer = time.monotonic()
+        while True:
+            try:
+                document = self.call("GET", path)
+                last_answer = time.monotonic()
+            except UnavailableError:
+                if time.monotonic() - last_answer > 30:
+                    raise
+            else:
+                if progress is not None:
+                    progress(document)
+                if finished(document):
+                    return document
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, POLL_LONGEST_S)
+
+
+def raise_problem(response: httpx.Response) -> None:
+    """Raise the error that an RFC 9457 problem describes; do nothing on success."""
+    if response.is_success:
+        return
+    try:
+        problem = response.json()
+        code, detail = str(problem["code"]), str(problem["detail"])
+    except (ValueError, KeyError, TypeError):
+        raise SecrynError(f"the service answered {response.status_code} without a reason") from None
+    raise error_class(code)(detail, hint=problem.get("hint"))
+
+
+def new_command_id() -> str:
+    """Return a fresh command id: the same id again is the same command."""
+    return str(uuid.uuid4())
+
+
+def _unreachable(base_url: str, error: httpx.HTTPError) -> UnavailableError:
+    return UnavailableError(f"{base_url} does not answer ({type(error).__name__})")

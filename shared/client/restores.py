@@ -1,0 +1,92 @@
+"""The client of restore_service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from shared.archive.age import parse_recipient, seal
+from shared.client.http import Json, Progress, ServiceConnection, new_command_id
+
+ENDED = frozenset({"restored", "aborted", "failed", "rejected", "cancelled"})
+UPLOAD_CHUNK_BYTES = 1 << 20
+
+
+class RestoreClient:
+    """Start, watch and cancel restores."""
+
+    def __init__(self, connection: ServiceConnection) -> None:
+        self.connection = connection
+
+    def upload(self, file: Path) -> Json:
+        """Stream an archive to the service; return ``upload_id``, ``sha256``, ``size_bytes``."""
+        upload_id = new_command_id()
+        size_bytes = file.stat().st_size
+
+        def chunks() -> Iterator[bytes]:
+            with file.open("rb") as source:
+                while chunk := source.read(UPLOAD_CHUNK_BYTES):
+                    yield chunk
+
+        return self.connection.upload(f"/api/v1/uploads/{upload_id}", chunks(), size_bytes)
+
+    def start(
+        self,
+        *,
+        target_instance_id: str,
+        key_file_text: str,
+        reason: str,
+        backup_id: str | None = None,
+        upload: Json | None = None,
+        source_instance_id: str | None = None,
+        trust_signer: str | None = None,
+        environment: str | None = None,
+    ) -> Json:
+        """Ask for the whole instance to be replaced; return ``restore_id`` and ``state``.
+
+        The key travels sealed to the service's present recipient, bound to this one command,
+        this archive and this target.
+        """
+        command_id = new_command_id()
+        archive: Json = {"backup_id": backup_id} if upload is None else {"sha256": upload["sha256"]}
+        sealed_body = {
+            "command_id": command_id,
+            "target_instance_id": target_instance_id,
+            "key": key_file_text,
+        } | archive
+        recipient = self.connection.call("GET", "/api/v1/recipient")["recipient"]
+        sealed = seal(json.dumps(sealed_body).encode("utf-8"), [parse_recipient(recipient)])
+        command: Json = {
+            "command_id": command_id,
+            "target_instance_id": target_instance_id,
+            "sealed_key": sealed.hex(),
+            "reason": reason,
+        }
+        optional = {
+            "backup_id": backup_id,
+            "upload_id": None if upload is None else upload["upload_id"],
+            "source_instance_id": source_instance_id,
+            "trust_signer": trust_signer,
+            "environment": environment,
+        }
+        command |= {name: value for name, value in optional.items() if value is not None}
+        return self.connection.call("POST", "/api/v1/restores", command)
+
+    def wait(self, restore_id: str, progress: Progress | None = None) -> Json:
+        """Return the restore when it ended, whichever way."""
+        return self.connection.watch(
+            f"/api/v1/restores/{restore_id}", lambda found: found["state"] in ENDED, progress
+        )
+
+    def get(self, restore_id: str) -> Json:
+        """Return one restore. Raises RestoreNotFound."""
+        return self.connection.call("GET", f"/api/v1/restores/{restore_id}")
+
+    def list(self) -> Json:
+        """Return all restores, the newest first."""
+        return self.connection.call("GET", "/api/v1/restores")
+
+    def cancel(self, restore_id: str) -> Json:
+        """Ask for a restore to be given up; possible until the cut-over begins."""
+        return self.connection.call("POST", f"/api/v1/restores/{restore_id}/cancel")
