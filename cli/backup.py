@@ -1,0 +1,197 @@
+"""`secryn backup`: make, list, show, fetch and verify backups."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.connect import connected
+from cli.options import DEFAULT_STATE, Json, State
+from cli.output import command, emit
+from cli.progress import shown
+from shared.client import BackupClient
+from shared.errors import BackupFailedError, Cancelled, UsageError, error_class
+
+app = typer.Typer(help="Backups of the whole instance.", no_args_is_help=True)
+
+BackupId = Annotated[str, typer.Argument(metavar="BACKUP", help="Id of the backup.")]
+
+KEY_WARNING = (
+    "This key is shown once and stored nowhere. Without it nobody opens the backup.\n"
+    "Keep it apart from the file."
+)
+
+
+@app.command()
+@command
+def create(
+    reason: Annotated[str, typer.Option(help="Why; stands in the history.")] = "by hand",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is proven; show the key.")] = (
+        False
+    ),
+    recipient: Annotated[
+        list[str] | None, typer.Option(help="Own age recipient (may be repeated): no key waits.")
+    ] = None,
+    at_position: Annotated[
+        bool, typer.Option("--at-position", help="The store as it stands, without the barrier.")
+    ] = False,
+    key_file: Annotated[
+        Path | None, typer.Option(help="Write the key here (0600) instead of showing it.")
+    ] = None,
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Back the whole instance up."""
+    if key_file is not None and not wait:
+        raise UsageError("--key-file needs --wait", hint="Add --wait, or use `secryn key view`.")
+    if key_file is not None:
+        _reserve(key_file)
+    try:
+        _create(reason, wait, recipient or [], at_position, key_file, state, as_json)
+    except BaseException:
+        # An empty reservation is ours to remove; a file with the key in it stays.
+        if key_file is not None and key_file.exists() and key_file.stat().st_size == 0:
+            key_file.unlink()
+        raise
+
+
+def _create(
+    reason: str,
+    wait: bool,
+    recipients: list[str],
+    at_position: bool,
+    key_file: Path | None,
+    state: Path,
+    as_json: bool,
+) -> None:
+    with connected(state) as stack:
+        backup = stack.backups.create(reason, recipients=recipients, at_position=at_position)
+        if wait:
+            with shown("Backup", quiet=as_json) as progress:
+                backup = stack.backups.wait(backup["backup_id"], progress)
+            raise_unless_created(backup)
+            if not recipients:
+                backup |= _take_key(stack.backups, backup["backup_id"], key_file)
+    emit(backup, as_json, lambda: _tell(backup, key_file))
+
+
+def raise_unless_created(backup: dict[str, Any]) -> None:
+    """Raise the error that ended ``backup``, if one did."""
+    if backup["state"] == "created":
+        return
+    if backup["state"] == "cancelled":
+        raise Cancelled(f"the backup {backup['backup_id']} was cancelled")
+    fault = backup.get("error") or {}
+    raise error_class(str(fault.get("code", BackupFailedError.code)))(
+        str(fault.get("message", f"the backup {backup['backup_id']} failed")),
+        hint=fault.get("hint"),
+    )
+
+
+def _reserve(key_file: Path) -> None:
+    """Create the file empty beforehand: a key is not taken where it could not be written."""
+    try:
+        os.close(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        raise UsageError(f"{key_file} exists", hint="Name a file that does not exist.") from None
+    except OSError as error:
+        raise UsageError(f"{key_file} cannot be written: {error.strerror}") from error
+
+
+def _take_key(backups: BackupClient, backup_id: str, key_file: Path | None) -> dict[str, str]:
+    key = backups.view_key(backup_id)
+    if key_file is None:
+        return {"key": key}
+    try:
+        with key_file.open("r+", encoding="utf-8") as file:
+            file.write(key)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        # The key exists nowhere else any more: showing it is the only way not to lose it.
+        typer.echo(f"{key_file} cannot be written ({error.strerror}); the key follows.", err=True)
+        return {"key": key}
+    return {"key_file": str(key_file)}
+
+
+def _tell(backup: dict[str, Any], key_file: Path | None) -> None:
+    typer.echo(f"Backup {backup['backup_id']}: {backup['state']}")
+    if backup["state"] != "created":
+        typer.echo(f"Follow it: secryn backup show {backup['backup_id']}")
+        return
+    typer.echo(f"Offset {backup['offset']}, {backup['size_bytes']:,} bytes, proven.")
+    typer.echo(f"SHA-256 {backup['sha256']}")
+    if "key" in backup:
+        typer.echo(f"\n{backup['key']}\n{KEY_WARNING}")
+    elif key_file is not None:
+        typer.echo(f"The key is in {key_file}. {KEY_WARNING}")
+
+
+@app.command("list")
+@command
+def list_backups(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Show the history, the newest first."""
+    with connected(state) as stack:
+        found = stack.backups.list()
+
+    def tell() -> None:
+        if not found["backups"]:
+            typer.echo("No backups yet. Make one: secryn backup create --wait")
+        for backup in found["backups"]:
+            typer.echo(
+                f"{backup['backup_id']}  {backup['state']:<9}  offset {backup.get('offset') or '-'}"
+                f"  {backup.get('size_bytes') or 0:>13,} bytes  {backup.get('requested_at', '')}"
+                f"  {backup.get('reason') or ''}"
+            )
+
+    emit(found, as_json, tell)
+
+
+@app.command()
+@command
+def show(backup_id: BackupId, state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Show all that is known of one backup."""
+    with connected(state) as stack:
+        backup = stack.backups.get(backup_id)
+    emit(backup, as_json)
+
+
+@app.command()
+@command
+def download(
+    backup_id: BackupId,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the file.")],
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Write the encrypted file here; checked, whole or not at all."""
+    if output.exists():
+        raise UsageError(f"{output} exists", hint="Name a file that does not exist.")
+    with connected(state) as stack:
+        written = stack.backups.download(backup_id, output) | {"file": str(output)}
+    emit(
+        written,
+        as_json,
+        lambda: typer.echo(f"{output}: {written['size_bytes']:,} bytes, sha256 checked"),
+    )
+
+
+@app.command()
+@command
+def verify(backup_id: BackupId, state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Read the stored object back and compare it, without the key."""
+    with connected(state) as stack:
+        report = stack.backups.verify(backup_id)
+    emit(report, as_json)
+
+
+@app.command()
+@command
+def cancel(backup_id: BackupId, state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Give a running backup up."""
+    with connected(state) as stack:
+        backup = stack.backups.cancel(backup_id)
+    emit(backup, as_json)

@@ -1,0 +1,61 @@
+"""`secryn instance`: what is there, its digest, one secret."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cli.connect import connected
+from cli.options import DEFAULT_STATE, Json, State
+from cli.output import command, emit
+
+app = typer.Typer(help="The instance that is backed up.", no_args_is_help=True)
+
+
+@app.command()
+@command
+def show(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Show what the instance holds, and how far its store is."""
+    with connected(state) as stack:
+        found = stack.backups.instance()
+
+    def tell() -> None:
+        typer.echo(f"Instance {found['instance_id']} ({found['environment']})")
+        typer.echo(f"Position {found['position']}, epoch {found['epoch']}")
+        for table, rows in found["tables"].items():
+            typer.echo(f"  {table:<22}{rows:>12,}")
+
+    emit(found, as_json, tell)
+
+
+@app.command()
+@command
+def digest(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Compute the canonical digest of the whole state."""
+    with connected(state) as stack:
+        found: dict[str, Any] = stack.backups.digest()
+
+    def tell() -> None:
+        typer.echo(f"{found['digest']}  at offset {found['offset']}")
+        for table, entry in found["tables"].items():
+            typer.echo(f"  {table:<22}{entry['rows']:>12,}  {entry['digest']}")
+
+    emit(found, as_json, tell)
+
+
+@app.command()
+@command
+def secret(
+    path: Annotated[str, typer.Argument(metavar="PROJECT/VAULT/SECRET")],
+    version: Annotated[int | None, typer.Option(help="A version; default: the present one.")] = (
+        None
+    ),
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Open one secret, as a platform service would."""
+    from cli.instance_secret import open_secret, write_value
+
+    found = open_secret(state, path, version)
+    emit(found.as_json(), as_json, lambda: write_value(found.value))

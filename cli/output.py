@@ -1,0 +1,60 @@
+"""What a person or a program reads: documents on stdout, messages on stderr, exit codes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import typer
+
+from shared.errors import SecrynError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def emit(
+    document: Mapping[str, Any], as_json: bool, tell: Callable[[], object] | None = None
+) -> None:
+    """Write ``document`` as one JSON document, or let ``tell`` write it for a person.
+
+    Without ``tell`` a person reads the document's fields, one a line.
+    """
+    if as_json:
+        typer.echo(json.dumps(document, ensure_ascii=False, indent=None, default=str))
+    elif tell is not None:
+        tell()
+    else:
+        for name, value in document.items():
+            shown = (
+                json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+            )
+            typer.echo(f"{name}: {'-' if value is None else shown}")
+
+
+def fail(error: SecrynError, as_json: bool = False) -> NoReturn:
+    """Say what happened and what to do, and exit with the code of the error's class."""
+    if as_json:
+        document = {"error": {"code": error.code, "message": error.message, "hint": error.advice}}
+        typer.echo(json.dumps(document, ensure_ascii=False))
+    typer.echo(f"secryn: {error.message} [{error.code}]\n  {error.advice}", err=True)
+    sys.exit(error.exit_code)
+
+
+def command(function: Callable[P, R]) -> Callable[P, R]:
+    """Turn every SecrynError of a command into its message and exit code."""
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except SecrynError as error:
+            fail(error, bool(kwargs.get("as_json")))
+        except KeyboardInterrupt:
+            typer.echo("secryn: interrupted", err=True)
+            sys.exit(130)
+
+    return guarded

@@ -1,0 +1,134 @@
+"""`secryn restore`: replace the whole instance by a backup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.connect import Connected, connected
+from cli.options import DEFAULT_STATE, Json, State
+from cli.output import command, emit
+from cli.progress import shown
+from shared.errors import Cancelled, RestoreFailedError, TargetMismatch, UsageError, error_class
+
+app = typer.Typer(help="Restores: the whole instance, or nothing.", no_args_is_help=True)
+
+RestoreId = Annotated[str, typer.Argument(metavar="RESTORE", help="Id of the restore.")]
+
+
+@app.command()
+@command
+def run(
+    key_file: Annotated[Path, typer.Option(help="File with the backup's key.", dir_okay=False)],
+    instance: Annotated[str, typer.Option(help="Id of the instance that will be replaced.")],
+    backup: Annotated[str | None, typer.Option(help="Id of a backup in the storage.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="An archive file instead.", dir_okay=False)
+    ] = None,
+    source_instance: Annotated[
+        str | None, typer.Option(help="Id of the instance it was made of, if another.")
+    ] = None,
+    trust_signer: Annotated[
+        str | None, typer.Option(help="Fingerprint of a signer you know.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why; stands in the history.")] = "by hand",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Replace the whole instance by a backup."""
+    if (backup is None) == (file is None):
+        raise UsageError("give either --backup ID or --file F")
+    key_text = _read_key(key_file)
+    with connected(state) as stack:
+        _confirm(stack, instance, yes)
+        upload = None if file is None else stack.restores.upload(file)
+        restore = stack.restores.start(
+            target_instance_id=instance,
+            key_file_text=key_text,
+            reason=reason,
+            backup_id=backup,
+            upload=upload,
+            source_instance_id=source_instance,
+            trust_signer=trust_signer,
+            environment=stack.environment,
+        )
+        with shown("Restore", quiet=as_json) as progress:
+            restore = stack.restores.wait(restore["restore_id"], progress)
+    _raise_unless_restored(restore)
+    emit(restore, as_json, lambda: _tell(restore))
+
+
+def _read_key(key_file: Path) -> str:
+    try:
+        return key_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the key file {key_file} cannot be read ({error})") from error
+
+
+def _confirm(stack: Connected, instance: str, yes: bool) -> None:
+    """Compare the named instance with the one that answers; then ask for it to be typed."""
+    if instance != stack.instance_id:
+        raise TargetMismatch(f"this stack holds the instance {stack.instance_id}, not {instance}")
+    if yes:
+        return
+    typer.echo(
+        f"This replaces EVERYTHING in the instance {instance} ({stack.environment}).", err=True
+    )
+    typed = typer.prompt("Type the id of the instance to go on", err=True)
+    if typed.strip() != instance:
+        raise Cancelled("what was typed is not the id of the instance; nothing was changed")
+
+
+def _raise_unless_restored(restore: dict[str, Any]) -> None:
+    if restore["state"] == "restored":
+        return
+    fault = restore.get("error") or {}
+    raise error_class(str(fault.get("code", RestoreFailedError.code)))(
+        str(fault.get("message", f"the restore {restore['restore_id']} was {restore['state']}")),
+        hint=fault.get("hint"),
+    )
+
+
+def _tell(restore: dict[str, Any]) -> None:
+    typer.echo(f"Restore {restore['restore_id']}: {restore['state']}, epoch {restore['epoch']}")
+    typer.echo("The instance is what it was at the backup; every table's digest is the same.")
+
+
+@app.command("list")
+@command
+def list_restores(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Show all restores, the newest first."""
+    with connected(state) as stack:
+        found = stack.restores.list()
+
+    def tell() -> None:
+        if not found["restores"]:
+            typer.echo("No restores yet.")
+        for restore in found["restores"]:
+            typer.echo(
+                f"{restore['restore_id']}  {restore['state']:<9}  "
+                f"backup {restore.get('backup_id') or '-'}  {restore.get('requested_at', '')}"
+            )
+
+    emit(found, as_json, tell)
+
+
+@app.command()
+@command
+def show(restore_id: RestoreId, state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Show all that is known of one restore."""
+    with connected(state) as stack:
+        restore = stack.restores.get(restore_id)
+    emit(restore, as_json)
+
+
+@app.command()
+@command
+def cancel(restore_id: RestoreId, state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Give a restore up; possible until the cut-over begins."""
+    with connected(state) as stack:
+        restore = stack.restores.cancel(restore_id)
+    emit(restore, as_json)
