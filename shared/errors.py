@@ -360,6 +360,60 @@ class StackError(FailedError):
     hint = "The log folder of the state has the details."
 
 
+class StackNoNetwork(StackError):
+    code = "stack.no_network"
+    hint = (
+        "The first start fetches Kafka's jars from Maven Central. Connect this machine, or copy "
+        "the cache folder of another one here and name it with SECRYN_CACHE."
+    )
+    retryable = True
+
+
+class StackJarMismatch(StackError):
+    code = "stack.jar_mismatch"
+    hint = "The source gave another file than the lock names. Check the proxy or mirror in between."
+
+
+class StackProcessFailed(StackError):
+    code = "stack.process_failed"
+    hint = "The named log file says why the process does not run; mend it and run `secryn up`."
+
+
+class StackNotHealthy(StackError):
+    code = "stack.not_healthy"
+    hint = "`secryn status` shows which process is not healthy, its log file says why."
+
+
+class StackStateInvalid(StackError):
+    code = "stack.state_invalid"
+    hint = "The state folder is not one that `secryn up` made, or a part of it is gone."
+
+
+class StackStateOpen(StackError):
+    code = "stack.state_open"
+    hint = "The state holds keys: it must belong to you and be closed to others (chmod 700)."
+
+
+class StackUnsupportedServer(StackError):
+    code = "stack.unsupported_server"
+    hint = "Use PostgreSQL 14 or newer and Kafka 3.3 or newer, with the rights that docs name."
+
+
+class StackAlreadyRunning(ConflictError):
+    code = "stack.already_running"
+    hint = "`secryn status` shows it; `secryn down` stops it."
+
+
+class StackPortTaken(ConflictError):
+    code = "stack.port_taken"
+    hint = "End what listens on the named port, or remove that port from the state's place.toml."
+
+
+class StackNotRunning(NotFoundError):
+    code = "stack.not_running"
+    hint = "Start it with `secryn up`."
+
+
 def all_error_classes() -> Iterator[type[SecrynError]]:
     """Yield every class of the tree, parents first."""
     pending: list[type[SecrynError]] = [SecrynError]

@@ -1,0 +1,3 @@
+"""Fixtures are plug-ins, one file per dependency: tests/plugins."""
+
+pytest_plugins = ["tests.plugins.postgres", "tests.plugins.kafka"]
