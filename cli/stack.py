@@ -1,0 +1,96 @@
+"""`secryn up`, `down` and `status`: the embedded stack of one state folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.options import DEFAULT_STATE, Json, State
+from cli.output import command, emit
+
+Environment = Annotated[
+    str | None, typer.Option(help="Name of the environment, written into every backup.")
+]
+EnvironmentKind = Annotated[str | None, typer.Option(help="production, staging or development.")]
+PostgresUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar="SECRYN_POSTGRES_URL",
+        help="Your own PostgreSQL (14 or newer) instead of the embedded one. A password belongs "
+        "into the environment variable or a passfile: arguments are seen by every local user.",
+    ),
+]
+KafkaConfig = Annotated[
+    Path | None,
+    typer.Option(
+        help="TOML file with the section [kafka]: your own Kafka instead of the embedded."
+    ),
+]
+Foreground = Annotated[
+    bool, typer.Option("--foreground", help="Stay in the foreground; Ctrl-C stops the stack.")
+]
+
+
+def _tell(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+@command
+def up(  # noqa: PLR0917
+    state: State = DEFAULT_STATE,
+    environment: Environment = None,
+    environment_kind: EnvironmentKind = None,
+    postgres_url: PostgresUrl = None,
+    kafka_config: KafkaConfig = None,
+    foreground: Foreground = False,
+    as_json: Json = False,
+) -> None:
+    """Start PostgreSQL, Kafka, the projector and both services; return when all are healthy."""
+    from deploy.embedded import stack
+    from deploy.embedded.wishes import Wishes
+
+    wishes = Wishes(environment, environment_kind, postgres_url, kafka_config)
+    if foreground:
+        sys.exit(stack.run_in_foreground(state, wishes, _tell))
+    found = stack.up(state, wishes, _tell)
+    emit(found, as_json, lambda: _show(found))
+
+
+@command
+def down(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Stop the stack: the services first, then Kafka, then PostgreSQL."""
+    from deploy.embedded import stack
+
+    done = stack.down(state, _tell)
+
+    def tell() -> None:
+        stopped = ", ".join(done["stopped"])
+        typer.echo(f"Stopped: {stopped}" if stopped else "Nothing was running.")
+
+    emit(done, as_json, tell)
+
+
+@command
+def status(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Show what runs, where it listens and how it is."""
+    from deploy.embedded import stack
+
+    found = stack.status(state)
+    emit(found, as_json, lambda: _show(found))
+
+
+def _show(found: dict[str, Any]) -> None:
+    typer.echo(f"Stack {found['state']}: {found['state_dir']}")
+    typer.echo(f"  instance   {found['instance_id']} ({found['environment']})")
+    for process in found["processes"]:
+        pid = process["pid"] or "-"
+        typer.echo(
+            f"  {process['name']:<10} {process['health']:<10} {pid!s:>8}  {process['endpoint']}"
+        )
+        if process["reason"]:
+            typer.echo(f"             {process['reason']}")
+    for note in found["notes"]:
+        typer.echo(f"  {note}")

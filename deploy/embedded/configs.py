@@ -1,0 +1,139 @@
+"""Write what each process of a stack reads: its settings, its credentials, its keys."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import tomli_w
+
+from deploy.embedded.database import DATABASE, ROLES, write_passfile
+from deploy.embedded.folder import StateFolder
+from deploy.embedded.place import Place
+from deploy.embedded.postgres import HOST, SUPERUSER
+from deploy.embedded.rights import USERS
+from shared.errors import UnknownSetting
+from shared.secretfiles import write_secret_file
+from shared.settings import KafkaSettings
+
+ADMIN = "admin"
+KAFKA_USERS = (ADMIN, *USERS)
+SERVICE_ROLES: Mapping[str, str] = {
+    "projector": "secryn_projector",
+    "backup": "secryn_backup",
+    "restore": "secryn_restore",
+}
+TOKEN_BYTES = 32
+PASSWORD_BYTES = 24
+OPERATOR_PASSFILE = "operator"
+
+
+def ensure_credentials(state: StateFolder) -> None:
+    """Make every password and the operator's token that is not there yet."""
+    for role in (SUPERUSER, *ROLES):
+        write_passfile(state.passfile(role), role)
+    for user in (*KAFKA_USERS, "controller"):
+        _ensure(state.kafka_password(user), PASSWORD_BYTES)
+    _ensure(state.token, TOKEN_BYTES)
+
+
+def _ensure(path: Path, size: int) -> None:
+    if not path.exists():
+        write_secret_file(path, secrets.token_urlsafe(size).encode())
+
+
+def topic_prefix(place: Place) -> str:
+    """Return what every topic of this place begins with."""
+    return place.kafka.topic_prefix if place.kafka is not None else "secryn."
+
+
+def postgres_dsn(state: StateFolder, place: Place, role: str) -> str:
+    """Return the libpq string of one role, without a password in it.
+
+    Raises UnknownSetting when the operator's URL is not one.
+    """
+    own = place.postgres
+    if own is None:
+        return psycopg.conninfo.make_conninfo(
+            host=HOST, port=place.ports.postgres, dbname=DATABASE, user=role,
+            passfile=str(state.passfile(role)),
+        )  # fmt: skip
+    named = getattr(own, f"{role.removeprefix('secryn_')}_url", None)
+    return strip_password(named or own.url, state.passfile(f"{OPERATOR_PASSFILE}-{role}"))
+
+
+def strip_password(url: str, passfile: Path) -> str:
+    """Return ``url`` as a libpq string, with its password moved into ``passfile``."""
+    try:
+        parameters = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        # libpq's message repeats the URL, which may hold a password.
+        raise UnknownSetting("the PostgreSQL URL is not one that libpq understands") from None
+    password = parameters.pop("password", None)
+    if password is not None:
+        escaped = str(password).replace("\\", "\\\\").replace(":", "\\:")
+        write_secret_file(passfile, f"*:*:*:*:{escaped}\n".encode(), exist_ok=True)
+        parameters["passfile"] = str(passfile)
+    return psycopg.conninfo.make_conninfo("", **parameters)
+
+
+def kafka_settings(state: StateFolder, place: Place, user: str) -> KafkaSettings:
+    """Return how one user (``admin``, ``projector``, ...) reaches this place's Kafka."""
+    own = place.kafka
+    if own is None:
+        return KafkaSettings(
+            bootstrap=f"{HOST}:{place.ports.kafka}",
+            username=user,
+            password_file=state.kafka_password(user),
+        )
+    fields = own.model_dump(exclude={"users"})
+    named = {name: who for name, who in own.users.items() if name == user}
+    for who in named.values():
+        fields |= who.model_dump()
+    return KafkaSettings(**fields)
+
+
+def write_configs(state: StateFolder, place: Place) -> None:
+    """Write ``config/NAME.toml`` for the projector and both services, anew at every start."""
+    for name in SERVICE_ROLES:
+        content = tomli_w.dumps(process_settings(state, place, name)).encode()
+        write_secret_file(state.config(name), content, exist_ok=True)
+
+
+def process_settings(state: StateFolder, place: Place, name: str) -> dict[str, Any]:
+    """Return the settings document of one process."""
+    key = "restore" if name == "restore" else "backup"
+    kafka = kafka_settings(state, place, name).model_dump(mode="json", exclude_none=True)
+    document: dict[str, Any] = {
+        "postgres": {"dsn": postgres_dsn(state, place, SERVICE_ROLES[name])},
+        "kafka": kafka,
+        "place": {
+            "instance_id": str(place.instance_id),
+            "environment": place.environment,
+            "environment_kind": place.environment_kind,
+            "root_key_file": str(state.key("root.key")),
+            "signing_key_file": str(state.key(f"{key}-signing.key")),
+            "trusted_signers_file": str(state.key("trusted-signers.toml")),
+            "issuers_file": str(state.key("issuers.toml")),
+        },
+        "http": {
+            "host": HOST,
+            "port": getattr(place.ports, name),
+            "token_file": str(state.token),
+        },
+    }
+    return document | _EXTRA_SECTIONS.get(name, lambda _: {})(state)
+
+
+def _backup_sections(state: StateFolder) -> dict[str, Any]:
+    return {}
+
+
+def _restore_sections(state: StateFolder) -> dict[str, Any]:
+    return {}
+
+
+_EXTRA_SECTIONS = {"backup": _backup_sections, "restore": _restore_sections}

@@ -1,0 +1,170 @@
+"""The parts of a stack: PostgreSQL, Kafka, the projector and the two services."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from psycopg import pq
+
+from deploy.embedded.configs import KAFKA_USERS, SERVICE_ROLES
+from deploy.embedded.database import DATABASE, ROLES, ensure_database, read_password
+from deploy.embedded.folder import StateFolder, rotate_log
+from deploy.embedded.kafka import KafkaServer, broker_answers, stop_kafka
+from deploy.embedded.keeper import Part
+from deploy.embedded.place import Place
+from deploy.embedded.postgres import SUPERUSER, PostgresServer, stop_postgres
+from deploy.embedded.process import Account, ProcessMark, spawn
+from deploy.embedded.topics import ensure_topics
+from shared.secretfiles import read_secret_file
+
+MODULES = {
+    "projector": "backup_service.projector",
+    "backup": "backup_service",
+    "restore": "restore_service",
+}
+PROBE_TIMEOUT_S = 3.0
+_HOST = "127.0.0.1"
+
+
+def build_parts(
+    state: StateFolder, place: Place, account: Account | None, jars: Path | None
+) -> list[Part]:
+    """Return every part that this place runs itself, dependencies first.
+
+    ``jars`` is the folder of Kafka's jars; None when the operator's own Kafka is used.
+    """
+    parts = []
+    if place.postgres is None:
+        parts.append(_postgres_part(state, place, account))
+    if place.kafka is None and jars is not None:
+        parts.append(_kafka_part(state, place, jars))
+    needs = tuple(part.name for part in parts)
+    token = read_secret_file(state.token).decode("ascii")
+    parts += [_service_part(state, place, name, needs, token) for name in SERVICE_ROLES]
+    return parts
+
+
+def postgres_server(state: StateFolder, place: Place, account: Account | None) -> PostgresServer:
+    """Return the embedded PostgreSQL of this state."""
+    return PostgresServer(
+        state.folder("postgres"),
+        place.ports.postgres,
+        state.log("postgres"),
+        state.passfile(SUPERUSER),
+        account,
+    )
+
+
+def kafka_server(state: StateFolder, place: Place, jars: Path) -> KafkaServer:
+    """Return the embedded Kafka of this state."""
+    return KafkaServer(
+        state.folder("kafka"),
+        jars,
+        place.ports.kafka,
+        place.ports.kafka_controller,
+        state.log("kafka"),
+        {user: read_secret_file(state.kafka_password(user)).decode() for user in KAFKA_USERS},
+        read_secret_file(state.kafka_password("controller")).decode(),
+    )
+
+
+def _postgres_part(state: StateFolder, place: Place, account: Account | None) -> Part:
+    server = postgres_server(state, place, account)
+    address = f"host={_HOST} port={server.port} connect_timeout=3".encode()
+
+    def start() -> subprocess.Popen[bytes]:
+        rotate_log(server.log_file)
+        server.create(read_password(server.passfile))
+        return server.start()
+
+    def fault() -> str | None:
+        answer = pq.PGconn.ping(address)
+        return None if answer == pq.Ping.OK else "PostgreSQL takes no connections yet"
+
+    def provision() -> None:
+        passfiles = {role: state.passfile(role) for role in ROLES}
+        ensure_database(server.dsn(), DATABASE, passfiles)
+
+    return Part(
+        "postgres", server.log_file, start, fault, stop_postgres, provision=provision,
+        endpoint=f"{_HOST}:{server.port}",
+    )  # fmt: skip
+
+
+def _kafka_part(state: StateFolder, place: Place, jars: Path) -> Part:
+    server = kafka_server(state, place, jars)
+
+    def start() -> subprocess.Popen[bytes]:
+        rotate_log(server.log_file)
+        server.create()
+        return server.start()
+
+    def fault() -> str | None:
+        return None if broker_answers(_HOST, server.port) else "Kafka does not answer yet"
+
+    def provision() -> None:
+        ensure_topics(state, place)
+
+    return Part(
+        "kafka", server.log_file, start, fault, stop_kafka, provision=provision,
+        endpoint=server.bootstrap,
+    )  # fmt: skip
+
+
+def _service_part(
+    state: StateFolder, place: Place, name: str, needs: tuple[str, ...], token: str
+) -> Part:
+    port = getattr(place.ports, name)
+    log_file = state.log(name)
+    argv = [sys.executable, "-P", "-m", MODULES[name], "--config", str(state.config(name))]
+
+    def start() -> subprocess.Popen[bytes]:
+        rotate_log(log_file)
+        return spawn(argv, cwd=state.root, log_file=log_file, env=dict(os.environ))
+
+    return Part(
+        name, log_file, start, _http_fault(port, token), stop_service, needs,
+        endpoint=f"http://{_HOST}:{port}",
+    )  # fmt: skip
+
+
+def stop_service(mark: ProcessMark, grace_s: float) -> None:
+    """End a service: SIGTERM, by which it finishes its work in hand, then the kill."""
+    for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
+        mark.send(number)
+        if mark.wait(wait_s):
+            return
+
+
+def _http_fault(port: int, token: str) -> Callable[[], str | None]:
+    def fault() -> str | None:
+        return service_fault(port, token)
+
+    return fault
+
+
+def service_fault(port: int, token: str) -> str | None:
+    """Ask a service whether it is ready; return None, or what is wrong in one line."""
+    connection = http.client.HTTPConnection(_HOST, port, timeout=PROBE_TIMEOUT_S)
+    try:
+        connection.request("GET", "/readyz", headers={"Authorization": f"Bearer {token}"})
+        response = connection.getresponse()
+        body = response.read(65536)
+    except (OSError, http.client.HTTPException) as error:
+        return f"no answer on port {port} ({type(error).__name__})"
+    finally:
+        connection.close()
+    if response.status == 200:
+        return None
+    try:
+        faults = json.loads(body)["faults"]
+        return "; ".join(f"{name}: {fault}" for name, fault in faults.items())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"/readyz answers {response.status}"
