@@ -75,8 +75,9 @@ def ensure_jars(cache: Path, progress: Progress) -> Path:
     if not _missing(jars, folder):
         return folder
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _exclusive(cache / "jars.flock", progress):
+        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(exist_ok=True, mode=0o700)
+        with exclusive(cache / "jars.flock", progress):
             missing = _missing(jars, folder)
             if missing:
                 _clear_scratch(cache)
@@ -103,12 +104,13 @@ def _sha256(path: Path) -> str | None:
 
 
 @contextmanager
-def _exclusive(path: Path, progress: Progress) -> Iterator[None]:
+def exclusive(path: Path, progress: Progress) -> Iterator[None]:
+    """Hold the lock file ``path``; the system gives it back however the holder ends."""
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress("waiting for another start that fetches Kafka")
+            progress("waiting for another start that prepares Kafka")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -54,6 +54,7 @@ class KafkaServer:
     log_file: Path
     passwords: Mapping[str, str] = field(repr=False)
     controller_password: str = field(repr=False)
+    java_cache: Path | None = None
     fast_and_unsafe: bool = False
 
     @property
@@ -163,11 +164,19 @@ class KafkaServer:
     def _class_path(self) -> str:
         return ":".join(f"jars/{jar.file_name}" for jar in read_lock())
 
-    def start(self, *, die_with_parent: bool = False) -> subprocess.Popen[bytes]:
-        """Start the broker; it is usable when ``wait_ready`` returned."""
+    def start(
+        self, *, die_with_parent: bool = False, record_to: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start the broker; it is usable when ``wait_ready`` returned.
+
+        With ``record_to`` Java writes there, at its end, a cache for faster starts.
+        """
         shutil.copyfile(LOG_CONFIG, self.folder / LOG_CONFIG.name)
+        cache = [] if self.java_cache is None else [f"-XX:AOTCache={self.java_cache}"]
+        if record_to is not None:
+            cache = [f"-XX:AOTCacheOutput={record_to}"]
         argv = [
-            java(), *JVM_OPTIONS, f"-Dlog4j2.configurationFile={LOG_CONFIG.name}",
+            java(), *JVM_OPTIONS, *cache, f"-Dlog4j2.configurationFile={LOG_CONFIG.name}",
             "-cp", self._class_path(), "kafka.Kafka", "server.properties",
         ]  # fmt: skip
         return spawn(

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from psycopg import pq
@@ -33,18 +34,26 @@ PROBE_TIMEOUT_S = 3.0
 _HOST = "127.0.0.1"
 
 
+@dataclass(frozen=True)
+class KafkaFiles:
+    """What Kafka is started from: the folder of its jars, and Java's cache if there is one."""
+
+    jars: Path
+    java_cache: Path | None
+
+
 def build_parts(
-    state: StateFolder, place: Place, account: Account | None, jars: Path | None
+    state: StateFolder, place: Place, account: Account | None, kafka: KafkaFiles | None
 ) -> list[Part]:
     """Return every part that this place runs itself, dependencies first.
 
-    ``jars`` is the folder of Kafka's jars; None when the operator's own Kafka is used.
+    ``kafka`` is None when the operator's own Kafka is used.
     """
     parts = []
     if place.postgres is None:
         parts.append(_postgres_part(state, place, account))
-    if place.kafka is None and jars is not None:
-        parts.append(_kafka_part(state, place, jars))
+    if kafka is not None:
+        parts.append(_kafka_part(state, place, kafka))
     needs = tuple(part.name for part in parts)
     token = read_secret_file(state.token).decode("ascii")
     parts += [_service_part(state, place, name, needs, token) for name in SERVICE_ROLES]
@@ -62,16 +71,17 @@ def postgres_server(state: StateFolder, place: Place, account: Account | None) -
     )
 
 
-def kafka_server(state: StateFolder, place: Place, jars: Path) -> KafkaServer:
+def kafka_server(state: StateFolder, place: Place, files: KafkaFiles) -> KafkaServer:
     """Return the embedded Kafka of this state."""
     return KafkaServer(
         state.folder("kafka"),
-        jars,
+        files.jars,
         place.ports.kafka,
         place.ports.kafka_controller,
         state.log("kafka"),
         {user: read_secret_file(state.kafka_password(user)).decode() for user in KAFKA_USERS},
         read_secret_file(state.kafka_password("controller")).decode(),
+        files.java_cache,
     )
 
 
@@ -98,8 +108,8 @@ def _postgres_part(state: StateFolder, place: Place, account: Account | None) ->
     )  # fmt: skip
 
 
-def _kafka_part(state: StateFolder, place: Place, jars: Path) -> Part:
-    server = kafka_server(state, place, jars)
+def _kafka_part(state: StateFolder, place: Place, files: KafkaFiles) -> Part:
+    server = kafka_server(state, place, files)
 
     def start() -> subprocess.Popen[bytes]:
         rotate_log(server.log_file)

@@ -18,13 +18,14 @@ import structlog
 
 from deploy.embedded.account import server_account
 from deploy.embedded.configs import ensure_credentials, write_configs
+from deploy.embedded.fast_start import ensure_fast_start
 from deploy.embedded.folder import StateFolder, create_state, supervisor_lock
 from deploy.embedded.jars import default_cache, ensure_jars
 from deploy.embedded.keeper import Keeper, Part, PartReport
 from deploy.embedded.keys import ensure_keys
 from deploy.embedded.leftovers import find_leftovers, stop_leftovers
 from deploy.embedded.own_servers import check_own_servers
-from deploy.embedded.parts import build_parts
+from deploy.embedded.parts import KafkaFiles, build_parts
 from deploy.embedded.place import Place, load_place, save_place
 from deploy.embedded.ports import PortClaims
 from deploy.embedded.process import mark_of
@@ -107,9 +108,13 @@ class Supervisor:
         ensure_keys(state)
         write_configs(state, place)
         check_own_servers(state, place)
-        jars = ensure_jars(default_cache(), self.tell) if place.kafka is None else None
-        parts = build_parts(state, place, account, jars)
-        self._keep(state, parts)
+        kafka = self._kafka_files() if place.kafka is None else None
+        self._keep(state, build_parts(state, place, account, kafka))
+
+    def _kafka_files(self) -> KafkaFiles:
+        cache = default_cache()
+        jars = ensure_jars(cache, self.tell)
+        return KafkaFiles(jars, ensure_fast_start(cache, jars, self.tell))
 
     def _settle_place(self, state: StateFolder) -> Place:
         if state.place.exists():
@@ -128,8 +133,12 @@ class Supervisor:
     def _keep(self, state: StateFolder, parts: list[Part]) -> None:
         known: dict[str, Keeper] = {}
 
+        told: dict[str, str] = {}
+
         def changed(report: PartReport) -> None:
-            if report.state in ("starting", "healthy", "failed") and self._phase == "starting":
+            news = told.get(report.name) != report.state and report.state != "waiting"
+            if news and self._phase == "starting":
+                told[report.name] = report.state
                 self.tell(f"{report.name}: {report.state}")
             self._write(state)
 
