@@ -14,13 +14,11 @@ from deploy.embedded.database import DATABASE, ROLES, write_passfile
 from deploy.embedded.folder import StateFolder
 from deploy.embedded.place import Place
 from deploy.embedded.postgres import HOST, SUPERUSER
-from deploy.embedded.rights import USERS
+from deploy.embedded.users import ALL_USERS, CONTROLLER
 from shared.errors import UnknownSetting
 from shared.secretfiles import write_secret_file
 from shared.settings import KafkaSettings
 
-ADMIN = "admin"
-KAFKA_USERS = (ADMIN, *USERS)
 SERVICE_ROLES: Mapping[str, str] = {
     "projector": "secryn_projector",
     "backup": "secryn_backup",
@@ -35,7 +33,7 @@ def ensure_credentials(state: StateFolder) -> None:
     """Make every password and the operator's token that is not there yet."""
     for role in (SUPERUSER, *ROLES):
         write_passfile(state.passfile(role), role)
-    for user in (*KAFKA_USERS, "controller"):
+    for user in (*ALL_USERS, CONTROLLER):
         _ensure(state.kafka_password(user), PASSWORD_BYTES)
     _ensure(state.token, TOKEN_BYTES)
 

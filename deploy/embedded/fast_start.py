@@ -19,8 +19,9 @@ from pathlib import Path
 import structlog
 
 from deploy.embedded.jars import LOCK_FILE, exclusive
-from deploy.embedded.kafka import ADMIN, JVM_OPTIONS, KafkaServer, java
+from deploy.embedded.kafka import JVM_OPTIONS, KafkaServer, java
 from deploy.embedded.process import free_ports, mark_of
+from deploy.embedded.users import ADMIN
 from shared.errors import SecrynError
 
 log = structlog.get_logger(__name__)

@@ -26,11 +26,11 @@ from pathlib import Path
 
 from deploy.embedded.jars import read_lock
 from deploy.embedded.process import ProcessMark, plain_environment, spawn
+from deploy.embedded.users import ADMIN
 from shared.errors import KafkaUnavailable, NoSpace, StackProcessFailed
 from shared.secretfiles import write_secret_file
 
 HOST = "127.0.0.1"
-ADMIN = "admin"
 MECHANISM = "SCRAM-SHA-256"
 START_TIMEOUT_S = 60.0
 POLL_S = 0.03

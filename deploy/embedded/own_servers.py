@@ -7,7 +7,6 @@ import psycopg
 from deploy.embedded.configs import SERVICE_ROLES, postgres_dsn
 from deploy.embedded.folder import StateFolder
 from deploy.embedded.place import Place
-from deploy.embedded.topics import ensure_topics
 from shared.errors import PostgresUnavailable, StackUnsupportedServer
 
 LEAST_POSTGRES = 140000
@@ -24,6 +23,8 @@ def check_own_servers(state: StateFolder, place: Place) -> None:
         for role in SERVICE_ROLES.values():
             check_postgres(postgres_dsn(state, place, role))
     if place.kafka is not None:
+        from deploy.embedded.topics import ensure_topics
+
         ensure_topics(state, place)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from psycopg import pq
 
-from deploy.embedded.configs import KAFKA_USERS, SERVICE_ROLES
+from deploy.embedded.configs import SERVICE_ROLES
 from deploy.embedded.database import DATABASE, ROLES, ensure_database, read_password
 from deploy.embedded.folder import StateFolder, rotate_log
 from deploy.embedded.kafka import KafkaServer, broker_answers, stop_kafka
@@ -22,7 +22,7 @@ from deploy.embedded.keeper import Part
 from deploy.embedded.place import Place
 from deploy.embedded.postgres import SUPERUSER, PostgresServer, stop_postgres
 from deploy.embedded.process import Account, ProcessMark, spawn
-from deploy.embedded.topics import ensure_topics
+from deploy.embedded.users import ALL_USERS, CONTROLLER
 from shared.secretfiles import read_secret_file
 
 MODULES = {
@@ -79,8 +79,8 @@ def kafka_server(state: StateFolder, place: Place, files: KafkaFiles) -> KafkaSe
         place.ports.kafka,
         place.ports.kafka_controller,
         state.log("kafka"),
-        {user: read_secret_file(state.kafka_password(user)).decode() for user in KAFKA_USERS},
-        read_secret_file(state.kafka_password("controller")).decode(),
+        {user: read_secret_file(state.kafka_password(user)).decode() for user in ALL_USERS},
+        read_secret_file(state.kafka_password(CONTROLLER)).decode(),
         files.java_cache,
     )
 
@@ -120,6 +120,9 @@ def _kafka_part(state: StateFolder, place: Place, files: KafkaFiles) -> Part:
         return None if broker_answers(_HOST, server.port) else "Kafka does not answer yet"
 
     def provision() -> None:
+        # Imported here: loading the Kafka client takes 0.3 s, which pass while Kafka starts.
+        from deploy.embedded.topics import ensure_topics
+
         ensure_topics(state, place)
 
     return Part(

@@ -19,9 +19,8 @@ from kafka.admin import (
     ResourceType,
 )
 
+from deploy.embedded.users import USERS
 from shared.errors import StackError
-
-USERS = ("projector", "backup", "restore", "platform")
 
 
 @dataclass(frozen=True)

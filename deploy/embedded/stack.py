@@ -19,7 +19,6 @@ from deploy.embedded.leftovers import find_leftovers, stop_leftovers
 from deploy.embedded.parts import service_fault
 from deploy.embedded.place import Place, load_place
 from deploy.embedded.process import ProcessMark
-from deploy.embedded.supervisor import Supervisor
 from deploy.embedded.wishes import Wishes
 from shared.errors import (
     SecrynError,
@@ -200,6 +199,8 @@ def _supervisor(state: StateFolder) -> ProcessMark | None:
 
 def run_in_foreground(path: Path, wishes: Wishes, tell: Tell) -> int:
     """Be the supervisor until SIGTERM or Ctrl-C; return the exit code. Raises what it met."""
+
+    from deploy.embedded.supervisor import Supervisor
 
     def trouble(error: SecrynError) -> None:
         tell(f"{error.message} [{error.code}]")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from deploy.embedded.configs import ADMIN, kafka_settings, topic_prefix
+from deploy.embedded.configs import kafka_settings, topic_prefix
 from deploy.embedded.folder import StateFolder
 from deploy.embedded.place import Place
 from deploy.embedded.rights import apply_rights
+from deploy.embedded.users import ADMIN
 from shared.errors import KafkaUnavailable
 from shared.secretfiles import read_secret_file
 from shared.settings import KafkaSettings

@@ -23,13 +23,13 @@ from pathlib import Path
 
 import pytest
 
+from deploy.embedded.fast_start import ensure_fast_start
 from deploy.embedded.jars import default_cache, ensure_jars
-from deploy.embedded.kafka import ADMIN, KafkaServer, stop_kafka
+from deploy.embedded.kafka import KafkaServer, stop_kafka
 from deploy.embedded.process import free_ports, mark_of
+from deploy.embedded.users import ADMIN, ALL_USERS
 from shared.secretfiles import write_secret_file
 from shared.settings import KafkaSettings
-
-USERS = (ADMIN, "projector", "backup", "restore", "platform")
 
 
 @dataclass(frozen=True)
@@ -61,17 +61,19 @@ class TestKafka:
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[TestKafka]:
-    jars = ensure_jars(default_cache(), print)
+    cache = default_cache()
+    jars = ensure_jars(cache, print)
+    java_cache = ensure_fast_start(cache, jars, print)
     folder = Path(tempfile.mkdtemp(prefix="secryn-test-kafka-"))
     try:
-        passwords = {user: secrets.token_urlsafe(18) for user in USERS}
-        files = {user: folder / f"{user}.password" for user in USERS}
+        passwords = {user: secrets.token_urlsafe(18) for user in ALL_USERS}
+        files = {user: folder / f"{user}.password" for user in ALL_USERS}
         for user, path in files.items():
             write_secret_file(path, passwords[user].encode())
         port, controller_port = free_ports(2)
         server = KafkaServer(
             folder / "kafka", jars, port, controller_port, folder / "kafka.log", passwords,
-            secrets.token_urlsafe(18), fast_and_unsafe=True,
+            secrets.token_urlsafe(18), java_cache, fast_and_unsafe=True,
         )  # fmt: skip
         server.create()
         process = server.start(die_with_parent=True)
