@@ -1,0 +1,119 @@
+"""Build and migrate the tables of an instance, in a schema of any name.
+
+A version is two files: ``NNNN_tables.sql`` and ``NNNN_constraints.sql``. A restore makes the
+tables of the archive's version, loads them, adds the constraints, and then migrates forward with
+the same files that the projector uses. The version stands in the schema's comment, so that it
+travels with the schema when that is renamed.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import LiteralString, cast
+
+import psycopg
+from psycopg import sql
+
+from shared.errors import SchemaTooNew
+
+_COMMENT = re.compile(r"^secryn schema (\d+)$")
+
+
+@cache
+def _scripts() -> dict[tuple[int, str], LiteralString]:
+    found: dict[tuple[int, str], LiteralString] = {}
+    for entry in files("shared.instance.schema").iterdir():
+        if matched := re.match(r"^(\d{4})_(tables|constraints)\.sql$", entry.name):
+            # Our own files, not input: what makes them literal for the driver.
+            text = cast(LiteralString, entry.read_text(encoding="utf-8"))
+            found[int(matched[1]), matched[2]] = text
+    return found
+
+
+def newest_version() -> int:
+    """Return the schema version that this software writes."""
+    return max(version for version, _ in _scripts())
+
+
+def schema_version(conn: psycopg.Connection[tuple[object, ...]], schema: str) -> int:
+    """Return the version of ``schema``; 0 when it does not exist or is not an instance's."""
+    row = conn.execute(
+        "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s",
+        (schema,),
+    ).fetchone()
+    matched = _COMMENT.match(str(row[0])) if row is not None else None
+    return int(matched[1]) if matched else 0
+
+
+def create_tables(
+    conn: psycopg.Connection[tuple[object, ...]], schema: str, version: int | None = None
+) -> None:
+    """Make ``schema`` and its tables at ``version`` (default: the newest), ready for a load.
+
+    Runs in the caller's transaction. Raises SchemaTooNew for a version unknown here.
+    """
+    version = _known(version)
+    conn.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+    for number in range(1, version + 1):
+        _run(conn, schema, number, "tables")
+
+
+def create_constraints(
+    conn: psycopg.Connection[tuple[object, ...]], schema: str, version: int | None = None
+) -> None:
+    """Add keys, indexes and rules of ``version`` and note the version on the schema."""
+    version = _known(version)
+    for number in range(1, version + 1):
+        _run(conn, schema, number, "constraints")
+    _note(conn, schema, version)
+
+
+def migrate(
+    conn: psycopg.Connection[tuple[object, ...]], schema: str, version: int | None = None
+) -> int:
+    """Bring ``schema`` forward to ``version`` (default: the newest); return what it was.
+
+    Runs in the caller's transaction, who holds the migration lock where several may migrate.
+    Raises SchemaTooNew when the schema is newer than this software.
+    """
+    target = _known(version)
+    present = schema_version(conn, schema)
+    if present > newest_version():
+        raise SchemaTooNew(f"the schema {schema} has version {present}, known is {target}")
+    if present == 0:
+        create_tables(conn, schema, target)
+        create_constraints(conn, schema, target)
+        return 0
+    for number in range(present + 1, target + 1):
+        _run(conn, schema, number, "tables")
+        _run(conn, schema, number, "constraints")
+    if target > present:
+        _note(conn, schema, target)
+    return present
+
+
+def _known(version: int | None) -> int:
+    if version is None:
+        return newest_version()
+    if not 1 <= version <= newest_version():
+        raise SchemaTooNew(f"schema version {version} is not known here ({newest_version()} is)")
+    return version
+
+
+def _run(
+    conn: psycopg.Connection[tuple[object, ...]], schema: str, version: int, part: str
+) -> None:
+    before = conn.execute("SELECT current_setting('search_path')").fetchone()
+    conn.execute("SELECT set_config('search_path', %s, true)", (f'"{schema}"',))
+    conn.execute(_scripts()[version, part])
+    conn.execute("SELECT set_config('search_path', %s, true)", before)
+
+
+def _note(conn: psycopg.Connection[tuple[object, ...]], schema: str, version: int) -> None:
+    conn.execute(
+        sql.SQL("COMMENT ON SCHEMA {} IS {}").format(
+            sql.Identifier(schema), sql.Literal(f"secryn schema {version}")
+        )
+    )

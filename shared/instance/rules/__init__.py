@@ -1,0 +1,1 @@
+"""The rules of the fold: one function for each event type."""
