@@ -48,6 +48,9 @@ check: dev-env ## Lint, format, types
 bench: dev-env ## Measure; prints the figures that the docs quote
 	$(BIN)/python -m bench
 
+kafka-lock: env ## Make the lock of Kafka's jars anew (needs Maven)
+	$(BIN)/python -m deploy.embedded.lock_jars
+
 lock: ## Make the hashed requirements anew (needs uv)
 	uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 pyproject.toml -o requirements/runtime.txt
 	uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 --extra dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt

@@ -364,7 +364,8 @@ class StackNoNetwork(StackError):
     code = "stack.no_network"
     hint = (
         "The first start fetches Kafka's jars from Maven Central. Connect this machine, or copy "
-        "the cache folder of another one here and name it with SECRYN_CACHE."
+        "the cache folder of another one here and name it with SECRYN_CACHE, or name a mirror "
+        "with SECRYN_MAVEN_URL."
     )
     retryable = True
 

@@ -20,7 +20,15 @@ from shared.errors import UnknownSetting
 
 ENV_PREFIX = "SECRYN_"
 # Read by the command line itself and never a setting of a service.
-ENV_OF_THE_COMMAND_LINE = frozenset({"SECRYN_STATE", "SECRYN_CACHE", "SECRYN_CONFIG"})
+ENV_OF_THE_COMMAND_LINE = frozenset(
+    {
+        "SECRYN_STATE",
+        "SECRYN_CACHE",
+        "SECRYN_CONFIG",
+        "SECRYN_MAVEN_URL",
+        "SECRYN_POSTGRES_URL",
+    }
+)
 
 
 class Section(BaseModel):

@@ -4,6 +4,9 @@
 name ``artifact-version.jar`` and is always whole: it is fetched into a scratch folder, compared
 with the lock, flushed and then moved into its place. Every start compares all of them again
 (45 MB, some 40 ms), so that a jar altered in the cache is never run.
+
+They come from Maven Central, or from the mirror that ``SECRYN_MAVEN_URL`` names: the lock makes
+every source as good as any other.
 """
 
 from __future__ import annotations
@@ -145,7 +148,9 @@ def _fetch(jar: Jar, scratch: Path, folder: Path) -> None:
     from jgo.maven import MavenContext
 
     own = scratch / jar.file_name.removesuffix(".jar")
-    context = MavenContext(repo_cache=own, timeout=HTTP_TIMEOUT_S)
+    mirror = os.environ.get("SECRYN_MAVEN_URL")
+    remotes = {"mirror": mirror.rstrip("/")} if mirror else None
+    context = MavenContext(repo_cache=own, remote_repos=remotes, timeout=HTTP_TIMEOUT_S)
     component = context.project(jar.group, jar.artifact).at_version(jar.version)
     try:
         path = Path(component.artifact().resolve())
