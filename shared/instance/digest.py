@@ -24,6 +24,7 @@ COPY_HEADER_BYTES = 19
 COPY_TRAILER = b"\xff\xff"
 _MODULUS_BYTES = 64
 _MASK = (1 << (8 * _MODULUS_BYTES)) - 1
+EVERY_ROW = sql.SQL("")
 # Columns that differ between places which hold the same state.
 LEFT_OUT: Mapping[str, frozenset[str]] = {"keyring": frozenset({"wrapped", "root_key_id"})}
 
@@ -101,7 +102,7 @@ def digest_table(conn: psycopg.Connection[Any], table: TableInfo) -> TableDigest
     return digest
 
 
-def digest_query(table: TableInfo, where: sql.Composable = sql.SQL("")) -> sql.Composed:
+def digest_query(table: TableInfo, where: sql.Composable = EVERY_ROW) -> sql.Composed:
     """Return the COPY whose tuples are the rows of ``table`` as the digest takes them."""
     left_out = LEFT_OUT.get(table.name, frozenset())
     columns = [column.name for column in table.columns if column.name not in left_out]

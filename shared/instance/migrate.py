@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib.resources import files
-from typing import LiteralString, cast
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -27,7 +27,7 @@ def _scripts() -> dict[tuple[int, str], LiteralString]:
     for entry in files("shared.instance.schema").iterdir():
         if matched := re.match(r"^(\d{4})_(tables|constraints)\.sql$", entry.name):
             # Our own files, not input: what makes them literal for the driver.
-            text = cast(LiteralString, entry.read_text(encoding="utf-8"))
+            text: Any = entry.read_text(encoding="utf-8")
             found[int(matched[1]), matched[2]] = text
     return found
 
@@ -37,7 +37,7 @@ def newest_version() -> int:
     return max(version for version, _ in _scripts())
 
 
-def schema_version(conn: psycopg.Connection[tuple[object, ...]], schema: str) -> int:
+def schema_version(conn: psycopg.Connection[Any], schema: str) -> int:
     """Return the version of ``schema``; 0 when it does not exist or is not an instance's."""
     row = conn.execute(
         "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s",
@@ -47,9 +47,7 @@ def schema_version(conn: psycopg.Connection[tuple[object, ...]], schema: str) ->
     return int(matched[1]) if matched else 0
 
 
-def create_tables(
-    conn: psycopg.Connection[tuple[object, ...]], schema: str, version: int | None = None
-) -> None:
+def create_tables(conn: psycopg.Connection[Any], schema: str, version: int | None = None) -> None:
     """Make ``schema`` and its tables at ``version`` (default: the newest), ready for a load.
 
     Runs in the caller's transaction. Raises SchemaTooNew for a version unknown here.
@@ -61,7 +59,7 @@ def create_tables(
 
 
 def create_constraints(
-    conn: psycopg.Connection[tuple[object, ...]], schema: str, version: int | None = None
+    conn: psycopg.Connection[Any], schema: str, version: int | None = None
 ) -> None:
     """Add keys, indexes and rules of ``version`` and note the version on the schema."""
     version = _known(version)
@@ -70,9 +68,7 @@ def create_constraints(
     _note(conn, schema, version)
 
 
-def migrate(
-    conn: psycopg.Connection[tuple[object, ...]], schema: str, version: int | None = None
-) -> int:
+def migrate(conn: psycopg.Connection[Any], schema: str, version: int | None = None) -> int:
     """Bring ``schema`` forward to ``version`` (default: the newest); return what it was.
 
     Runs in the caller's transaction, who holds the migration lock where several may migrate.
@@ -102,16 +98,14 @@ def _known(version: int | None) -> int:
     return version
 
 
-def _run(
-    conn: psycopg.Connection[tuple[object, ...]], schema: str, version: int, part: str
-) -> None:
+def _run(conn: psycopg.Connection[Any], schema: str, version: int, part: str) -> None:
     before = conn.execute("SELECT current_setting('search_path')").fetchone()
     conn.execute("SELECT set_config('search_path', %s, true)", (f'"{schema}"',))
     conn.execute(_scripts()[version, part])
     conn.execute("SELECT set_config('search_path', %s, true)", before)
 
 
-def _note(conn: psycopg.Connection[tuple[object, ...]], schema: str, version: int) -> None:
+def _note(conn: psycopg.Connection[Any], schema: str, version: int) -> None:
     conn.execute(
         sql.SQL("COMMENT ON SCHEMA {} IS {}").format(
             sql.Identifier(schema), sql.Literal(f"secryn schema {version}")

@@ -95,7 +95,7 @@ def write_position(
     values = [getattr(position, name) for name in names[:-1]] + [Jsonb(position.skipped)]
     conn.execute(
         sql.SQL(
-            "INSERT INTO {} ({}) VALUES ({}) ON CONFLICT (only) DO UPDATE SET ({}) = ({})"
+            "INSERT INTO {} ({}) VALUES ({}) ON CONFLICT (one_row) DO UPDATE SET ({}) = ({})"
         ).format(
             sql.Identifier(schema, "log_position"),
             sql.SQL(_COLUMNS),

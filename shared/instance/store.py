@@ -124,6 +124,5 @@ def _columns(table: Table) -> sql.Composed:
 def _arrays(table: Table, columns: tuple[str, ...]) -> sql.Composed:
     # The types are ours, from TABLES; binary parameters spare the hex form of every value.
     return sql.SQL(", ").join(
-        sql.SQL("%b::{}[]").format(sql.SQL(table.columns[column]))
-        for column in columns  # type: ignore[arg-type]
+        sql.SQL("%b::{}[]").format(sql.SQL(table.columns[column])) for column in columns
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,7 +102,7 @@ class WorkingSet:
         self._changed: dict[str, set[Key]] = {name: set() for name in TABLES}
         self.child_deletes: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
 
-    def load(self, needs: Needs, found: dict[str, Iterable[Row]]) -> None:
+    def load(self, needs: Needs, found: Mapping[str, Iterable[Row]]) -> None:
         """Take in what was found of ``needs``; what was not found is known to be absent."""
         for name, keys in needs.keys.items():
             self._rows[name].update(dict.fromkeys(keys))

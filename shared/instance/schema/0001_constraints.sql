@@ -1,7 +1,7 @@
 -- Version 1: keys, indexes and rules, added after a load.
 -- Names are compared at the end of a transaction: within one batch of events two may change places.
 
-ALTER TABLE log_position ADD PRIMARY KEY (only), ADD CHECK (only);
+ALTER TABLE log_position ADD PRIMARY KEY (one_row), ADD CHECK (one_row);
 ALTER TABLE projects ADD PRIMARY KEY (id), ADD UNIQUE (name) DEFERRABLE INITIALLY DEFERRED;
 ALTER TABLE vaults ADD PRIMARY KEY (id), ADD UNIQUE (project_id, name) DEFERRABLE INITIALLY DEFERRED;
 ALTER TABLE secrets ADD PRIMARY KEY (id), ADD UNIQUE (vault_id, name) DEFERRABLE INITIALLY DEFERRED;

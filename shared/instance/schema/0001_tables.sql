@@ -2,7 +2,7 @@
 -- Runs with search_path set to the schema it builds, of whatever name.
 
 CREATE TABLE log_position (
-    only boolean NOT NULL DEFAULT true,
+    one_row boolean NOT NULL DEFAULT true,
     cluster_id text,
     topic_id text,
     position bigint NOT NULL DEFAULT 0,
