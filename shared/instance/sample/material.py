@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_der_private_key,
+    load_der_public_key,
 )
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
@@ -165,11 +165,11 @@ class Authority:
 
     def issue(self, host: str, pair: KeyPair, now: datetime, days: int) -> CertificateFacts:
         """Issue a certificate for ``host`` over the public half of ``pair``."""
-        key = load_der_private_key(pair.private, password=None)
-        if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        key = load_der_public_key(pair.public) if pair.public is not None else None
+        if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
             raise ValueError(f"certificates are issued for RSA and EC keys, not {pair.algorithm}")
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-        return facts_of(self._build(subject, key.public_key(), now, days=days, is_ca=False))
+        return facts_of(self._build(subject, key, now, days=days, is_ca=False))
 
     def _build(
         self,
