@@ -1,0 +1,80 @@
+"""PostgreSQL: the pool of a process, its errors as ours, and every advisory lock in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import Any
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from shared.errors import PostgresUnavailable
+from shared.settings import PostgresSettings
+
+Connection = psycopg.Connection[Any]
+Pool = ConnectionPool[Connection]
+
+# The first half of every advisory lock's key: locks of others cannot meet ours.
+LOCK_SPACE = 0x5EC2
+
+
+class Lock(IntEnum):
+    """The second half: what the lock is for."""
+
+    GUARD = 1
+    """Shared by backups until their snapshot is read; exclusive while a restore fences."""
+    MIGRATION = 2
+    BACKUP_APPEND = 10
+    BACKUP_RELAY = 11
+    BACKUP_WORKER = 12
+    RESTORE_APPEND = 20
+    RESTORE_RELAY = 21
+    RESTORE_WORKER = 22
+
+
+def open_pool(settings: PostgresSettings, name: str) -> Pool:
+    """Open a pool of at most ``settings.pool_max`` connections. Raises PostgresUnavailable."""
+    pool: Pool = ConnectionPool(
+        settings.dsn,
+        min_size=1,
+        max_size=settings.pool_max,
+        timeout=settings.connect_timeout_s,
+        name=name,
+        kwargs={"application_name": name, "connect_timeout": settings.connect_timeout_s},
+        check=ConnectionPool.check_connection,
+        open=False,
+    )
+    with postgres_faults("connecting"):
+        pool.open(wait=True, timeout=settings.connect_timeout_s)
+    return pool
+
+
+@contextmanager
+def postgres_faults(doing: str) -> Iterator[None]:
+    """Raise lost and refused connections as PostgresUnavailable; other errors as they are."""
+    try:
+        yield
+    except (psycopg.OperationalError, PoolTimeout) as error:
+        raise PostgresUnavailable(
+            f"PostgreSQL failed while {doing} ({type(error).__name__})"
+        ) from error
+
+
+def try_lock(conn: Connection, lock: Lock, *, shared: bool = False) -> bool:
+    """Take a lock of the session if it is free; tell whether it was."""
+    function = "pg_try_advisory_lock_shared" if shared else "pg_try_advisory_lock"
+    row = conn.execute(f"SELECT {function}(%s, %s)", (LOCK_SPACE, lock)).fetchone()
+    return bool(row and row[0])
+
+
+def unlock(conn: Connection, lock: Lock, *, shared: bool = False) -> None:
+    """Give a lock of the session back."""
+    function = "pg_advisory_unlock_shared" if shared else "pg_advisory_unlock"
+    conn.execute(f"SELECT {function}(%s, %s)", (LOCK_SPACE, lock))
+
+
+def lock_transaction(conn: Connection, lock: Lock) -> None:
+    """Wait for a lock that the end of the transaction gives back."""
+    conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK_SPACE, lock))

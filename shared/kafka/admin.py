@@ -1,0 +1,141 @@
+"""Topics, their ends, and the identity of a log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka.errors import TopicAlreadyExistsError
+
+from shared.errors import KafkaUnavailable, UnknownSetting
+from shared.kafka.faults import kafka_faults
+
+
+@dataclass(frozen=True)
+class LogIdentity:
+    """Which log it is: another topic of the same name is another log."""
+
+    cluster_id: str
+    topic_id: str
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """A topic as it must be. ``configs`` are checked to the letter where the topic exists."""
+
+    name: str
+    partitions: int = 1
+    configs: Mapping[str, str] = field(default_factory=dict)
+
+
+class LogAdmin:
+    """Create, check and look at topics."""
+
+    def __init__(self, options: dict[str, Any], replication_factor: int) -> None:
+        self._options = options
+        self._replication_factor = replication_factor
+        with kafka_faults("connecting"):
+            self._client = KafkaAdminClient(**options)
+        self._ends: KafkaConsumer | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def ensure_topic(self, spec: TopicSpec) -> None:
+        """Create the topic, or check the one that is there.
+
+        Raises UnknownSetting when it has other partitions or settings than it must have.
+        """
+        if not self._describe(spec.name):
+            wanted = {
+                "num_partitions": spec.partitions,
+                "replication_factor": self._replication_factor,
+                "configs": dict(spec.configs),
+            }
+            with kafka_faults(f"creating the topic {spec.name}"):
+                # Where another process of ours was faster, the topic is checked like any other.
+                with suppress(TopicAlreadyExistsError):
+                    self._client.create_topics({spec.name: wanted})
+                self._client.wait_for_topics([spec.name])
+        self.check_topic(spec)
+
+    def check_topic(self, spec: TopicSpec) -> None:
+        """Compare a topic with what it must be. Raises UnknownSetting, naming the difference."""
+        found = self._describe(spec.name)
+        if not found:
+            raise UnknownSetting(f"the topic {spec.name} does not exist")
+        partitions = len(found["partitions"])
+        if partitions != spec.partitions:
+            raise UnknownSetting(
+                f"the topic {spec.name} has {partitions} partitions, it must have {spec.partitions}"
+            )
+        if not spec.configs:
+            return
+        with kafka_faults(f"reading the settings of {spec.name}"):
+            resource = ConfigResource(
+                ConfigResourceType.TOPIC, spec.name, dict.fromkeys(spec.configs)
+            )
+            answer = self._client.describe_configs([resource], config_filter="all")
+        present = answer["topic"][spec.name]
+        for name, value in spec.configs.items():
+            actual = present[name]["value"]
+            if actual != value:
+                raise UnknownSetting(
+                    f"the topic {spec.name} has {name}={actual}, it must be {value}"
+                )
+
+    def _describe(self, topic: str) -> dict[str, Any] | None:
+        with kafka_faults(f"describing {topic}"):
+            found = self._client.describe_topics([topic])
+        return next((entry for entry in found if entry["error_code"] == 0), None)
+
+    def log_identity(self, topic: str) -> LogIdentity:
+        """Return which log ``topic`` is. Raises KafkaUnavailable when there is none."""
+        found = self._describe(topic)
+        if found is None:
+            raise KafkaUnavailable(f"the topic {topic} does not exist")
+        with kafka_faults("describing the cluster"):
+            cluster_id = self._client.describe_cluster()["cluster_id"]
+        return LogIdentity(str(cluster_id), str(found["topic_id"]))
+
+    def high_watermark(self, topic: str) -> int:
+        """Return the end of the log, open transactions included: nothing acknowledged is behind it."""
+        with kafka_faults(f"reading the end of {topic}"):
+            partition = TopicPartition(topic, 0)
+            return int(self._consumer().end_offsets([partition])[partition])
+
+    def beginning_offset(self, topic: str) -> int:
+        """Return the first offset that the log still has."""
+        with kafka_faults(f"reading the beginning of {topic}"):
+            partition = TopicPartition(topic, 0)
+            return int(self._consumer().beginning_offsets([partition])[partition])
+
+    def _consumer(self) -> KafkaConsumer:
+        if self._ends is None:
+            self._ends = KafkaConsumer(
+                **self._options,
+                group_id=None,
+                enable_auto_commit=False,
+                isolation_level="read_uncommitted",
+                allow_auto_create_topics=False,
+            )
+        return self._ends
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._ends is not None:
+            self._ends.close()
+        self._client.close()

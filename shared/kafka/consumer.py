@@ -1,0 +1,58 @@
+"""A member of a consumer group: commits by hand, after the work."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
+
+from shared.kafka.faults import kafka_faults
+from shared.kafka.reader import Record, to_record
+
+
+class GroupConsumer:
+    """Read topics together with the other members of ``group_id``, at least once."""
+
+    def __init__(self, options: dict[str, Any], topics: list[str], group_id: str) -> None:
+        with kafka_faults(f"connecting to consume {', '.join(topics)}"):
+            self._consumer = KafkaConsumer(
+                *topics,
+                **options,
+                group_id=group_id,
+                enable_auto_commit=False,
+                # A group's first member begins at the start: a command sent before is not lost.
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                allow_auto_create_topics=False,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def poll(self, timeout_s: float) -> list[Record]:
+        """Return what arrived within ``timeout_s``, at most one. Raises KafkaUnavailable.
+
+        One at a time: every record is committed before the next is seen.
+        """
+        with kafka_faults("consuming"):
+            found = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=1)
+        return [to_record(raw) for records in found.values() for raw in records]
+
+    def commit(self, record: Record) -> None:
+        """Note that ``record`` was worked off. Raises KafkaUnavailable."""
+        partition = TopicPartition(record.topic, record.partition)
+        with kafka_faults("committing an offset"):
+            self._consumer.commit({partition: OffsetAndMetadata(record.offset + 1, "", -1)})
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()

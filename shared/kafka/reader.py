@@ -1,0 +1,99 @@
+"""Read one partition in order, and know the next offset, markers and aborted runs counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from kafka import KafkaConsumer, TopicPartition
+
+from shared.kafka.faults import kafka_faults
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as it stands on a topic; ``timestamp_ms`` is the log-append time where set so."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one poll gave. ``next_offset`` may have moved though ``records`` is empty."""
+
+    records: list[Record]
+    next_offset: int
+
+
+class LogReader:
+    """A reader without a group: where it reads is the caller's to keep."""
+
+    def __init__(self, options: dict[str, Any], topic: str, partition: int, isolation: str) -> None:
+        self.topic = topic
+        self._partition = TopicPartition(topic, partition)
+        with kafka_faults(f"connecting to read {topic}"):
+            self._consumer = KafkaConsumer(
+                **options,
+                group_id=None,
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                isolation_level=isolation,
+                allow_auto_create_topics=False,
+                max_partition_fetch_bytes=4 * 1024 * 1024,
+                fetch_max_wait_ms=100,
+            )
+            self._consumer.assign([self._partition])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def seek(self, offset: int) -> None:
+        """Read from ``offset`` on."""
+        with kafka_faults(f"seeking in {self.topic}"):
+            self._consumer.seek(self._partition, offset)
+
+    def poll(self, max_records: int, timeout_s: float) -> Batch:
+        """Return up to ``max_records`` records; empty when there are none in ``timeout_s``.
+
+        Raises LogLost when the position lies outside of the log, KafkaUnavailable.
+        """
+        with kafka_faults(f"reading {self.topic}"):
+            found = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_records)
+            next_offset: int = self._consumer.position(self._partition)
+        records = [to_record(raw) for raw in found.get(self._partition, ())]
+        if records:
+            # The client's own position may be past a marker that follows the last record.
+            next_offset = max(next_offset, records[-1].offset + 1)
+        return Batch(records, next_offset)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._consumer.close()
+
+
+def to_record(raw: Any) -> Record:
+    """Return our record for the client's."""
+    return Record(
+        topic=raw.topic,
+        partition=raw.partition,
+        offset=raw.offset,
+        timestamp_ms=raw.timestamp,
+        key=raw.key,
+        value=raw.value,
+        headers=tuple(raw.headers),
+    )

@@ -1,0 +1,119 @@
+"""CloudEvents 1.0 in Kafka's binary mode (CloudEvents Kafka Protocol Binding 1.0.2, section 3.2).
+
+Attributes are headers ``ce_<name>``, the data is the record's value, its media type the header
+``content-type``. Reading is strict: what is malformed goes to a dead-letter topic.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from shared.errors import MessageUnreadable
+from shared.kafka.producer import OutgoingMessage
+from shared.kafka.reader import Record
+
+SPEC_VERSION = "1.0"
+JSON = "application/json"
+_PREFIX = "ce_"
+_REQUIRED = ("id", "type", "source", "time")
+# CloudEvents 1.0, section 3.1: names of attributes are lower-case letters and digits.
+_NAME = re.compile(r"^[a-z0-9]{1,20}$")
+_MAX_ATTRIBUTE_CHARS = 2048
+
+
+@dataclass(frozen=True)
+class CloudEvent:
+    """One message. ``extensions`` holds every attribute beyond the standard ones."""
+
+    type: str
+    source: str
+    data: bytes
+    subject: str = ""
+    id: UUID = field(default_factory=uuid4)
+    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+    extensions: Mapping[str, str] = field(default_factory=dict)
+
+    def with_extensions(self, **more: str) -> CloudEvent:
+        """Return the same event with more extension attributes."""
+        return replace(self, extensions=dict(self.extensions) | more)
+
+    def attributes(self) -> dict[str, str]:
+        """Return every attribute as text, extensions included."""
+        standard = {
+            "specversion": SPEC_VERSION,
+            "id": str(self.id),
+            "type": self.type,
+            "source": self.source,
+            "time": format_time(self.time),
+        }
+        if self.subject:
+            standard["subject"] = self.subject
+        return standard | dict(self.extensions)
+
+    def to_kafka(self, key: bytes | None = None) -> OutgoingMessage:
+        """Return the record that carries this event."""
+        headers = [(_PREFIX + name, text.encode()) for name, text in self.attributes().items()]
+        headers.append(("content-type", JSON.encode()))
+        return OutgoingMessage(key, self.data, tuple(headers))
+
+    @classmethod
+    def from_kafka(cls, record: Record) -> CloudEvent:
+        """Read the event that ``record`` carries. Raises MessageUnreadable, saying why."""
+        attributes = _attributes_of(record)
+        missing = [name for name in _REQUIRED if name not in attributes]
+        if missing:
+            raise MessageUnreadable(f"the message has no {', '.join(missing)}")
+        if attributes.pop("specversion", SPEC_VERSION) != SPEC_VERSION:
+            raise MessageUnreadable("the message is of another CloudEvents version than 1.0")
+        if record.value is None:
+            raise MessageUnreadable("the message has no body")
+        try:
+            identity = UUID(attributes.pop("id"))
+        except ValueError:
+            raise MessageUnreadable("the message's id is not a UUID") from None
+        return cls(
+            id=identity,
+            type=attributes.pop("type"),
+            source=attributes.pop("source"),
+            time=parse_time(attributes.pop("time")),
+            subject=attributes.pop("subject", ""),
+            data=record.value,
+            extensions=attributes,
+        )
+
+
+def _attributes_of(record: Record) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for header, raw in record.headers:
+        if not header.startswith(_PREFIX):
+            continue
+        name = header[len(_PREFIX) :]
+        if not _NAME.match(name) or name in found:
+            raise MessageUnreadable("a header of the message is malformed or there twice")
+        try:
+            found[name] = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            raise MessageUnreadable(f"the header {header} is not UTF-8") from None
+        if len(found[name]) > _MAX_ATTRIBUTE_CHARS:
+            raise MessageUnreadable(f"the header {header} is too long")
+    return found
+
+
+def format_time(time: datetime) -> str:
+    """Return ``time`` as RFC 3339 in UTC with microseconds."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> datetime:
+    """Read an RFC 3339 time. Raises MessageUnreadable when it is none or has no zone."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise MessageUnreadable("the message's time is not RFC 3339") from None
+    if time.tzinfo is None:
+        raise MessageUnreadable("the message's time has no zone")
+    return time
