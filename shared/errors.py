@@ -164,6 +164,11 @@ class LogLost(ConflictError):
     )
 
 
+class NeedsArchive(ConflictError):
+    code = "log.needs_archive"
+    hint = "The log alone does not lead past this restore. Restore the named backup."
+
+
 class ProjectorStopped(ConflictError):
     code = "projector.stopped"
     hint = "`secryn status` names the offset and the reason that the projector stopped at."
