@@ -39,7 +39,11 @@ LOG_CONFIG = Path(__file__).with_name("log4j2.properties")
 
 JVM_OPTIONS = (
     f"-Xmx{HEAP_MB}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss512k",
-    "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true",
+    "-XX:-UsePerfData", "-XX:+UnlockDiagnosticVMOptions",
+    # Java's own stubs out of the cache are refused now and then, with a warning in the log.
+    "-XX:-AOTAdapterCaching", "-XX:-AOTStubCaching",
+    "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true",
+    "--sun-misc-unsafe-memory-access=allow",
 )  # fmt: skip
 
 
@@ -128,6 +132,9 @@ class KafkaServer:
             "share.coordinator.state.topic.min.isr": "1",
             "share.coordinator.state.topic.num.partitions": "1",
             "group.initial.rebalance.delay.ms": "0",
+            # After a kill the broker waits for the end of its own earlier session: 9 s otherwise.
+            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "500",
         }
         if not self.fast_and_unsafe:
             properties["log.flush.interval.messages"] = "1"

@@ -70,6 +70,7 @@ class Keeper:
     healthy: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _unhealthy_since: float | None = None
+    _process: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
         self._report = PartReport(self.part.name)
@@ -98,6 +99,8 @@ class Keeper:
         mark = self.report.mark
         if mark is not None:
             self.part.stop(mark, grace_s)
+        if self._process is not None:
+            self._process.wait()
         self._change(state="stopped", mark=None)
 
     def _change(self, **changes: object) -> None:
@@ -144,7 +147,7 @@ class Keeper:
     def _run_once(self) -> tuple[float | None, SecrynError]:
         """Run the process until it ends; return since when it was healthy and why it ended."""
         try:
-            process = self.part.start()
+            process = self._process = self.part.start()
         except SecrynError as error:
             return None, error
         except OSError as error:
