@@ -4,13 +4,52 @@ from __future__ import annotations
 
 import secrets
 
+import tomli_w
+
 from deploy.embedded.folder import StateFolder
+from shared.messages.keys import SigningKey
 from shared.secretfiles import write_secret_file
 
 ROOT_KEY_BYTES = 32
+OPERATOR = "operator"
+RESTORE_SERVICE = "restore_service"
+OPERATOR_PERMISSIONS = (
+    "create", "download", "view_key", "restore", "approve", "configure", "hold", "delete",
+    "read_audit", "read",
+)  # fmt: skip
+BACKUP_KEY, RESTORE_KEY, ISSUER_KEY = "backup-signing.key", "restore-signing.key", "issuer.key"
 
 
 def ensure_keys(state: StateFolder) -> None:
-    """Make every key that is not there yet."""
-    if not state.key("root.key").exists():
-        write_secret_file(state.key("root.key"), secrets.token_bytes(ROOT_KEY_BYTES).hex().encode())
+    """Make every key that is not there yet, and the two lists of whom this place believes.
+
+    A list that is there is the operator's: it is left as it is.
+    """
+    root_key = state.key("root.key")
+    if not root_key.exists():
+        write_secret_file(root_key, secrets.token_bytes(ROOT_KEY_BYTES).hex().encode("ascii"))
+    made = {name: _signing_key(state, name) for name in (BACKUP_KEY, RESTORE_KEY, ISSUER_KEY)}
+    lists = [state.key("issuers.toml"), state.key("trusted-signers.toml")]
+    if all(path.exists() for path in lists):
+        return
+    from shared.instance.reading import ANNOUNCE
+
+    issuers = {
+        OPERATOR: {
+            "public_key": made[ISSUER_KEY].public.raw.hex(),
+            "permissions": list(OPERATOR_PERMISSIONS),
+        },
+        RESTORE_SERVICE: {
+            "public_key": made[RESTORE_KEY].public.raw.hex(),
+            "permissions": [ANNOUNCE],
+        },
+    }
+    signers = {"this-place": {"public_key": made[BACKUP_KEY].public.raw.hex()}}
+    for path, document in zip(lists, (issuers, signers), strict=True):
+        if not path.exists():
+            write_secret_file(path, tomli_w.dumps(document).encode())
+
+
+def _signing_key(state: StateFolder, name: str) -> SigningKey:
+    path = state.key(name)
+    return SigningKey.load(path) if path.exists() else SigningKey.create(path)

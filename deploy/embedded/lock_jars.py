@@ -36,7 +36,9 @@ def main() -> int:
         ):
             subprocess.run([maven, "-q", "-B", *goal], cwd=folder, check=True)
         lines = lock_lines((folder / "list.txt").read_text(encoding="utf-8"), folder / "jars")
-    title = f"# Apache Kafka {KAFKA[2]} and what it needs at run time: group:artifact:version sha256"
+    title = (
+        f"# Apache Kafka {KAFKA[2]} and what it needs at run time: group:artifact:version sha256"
+    )
     LOCK_FILE.write_text("\n".join([title, "# Made by `make kafka-lock`.", *lines, ""]), "ascii")
     print(f"{LOCK_FILE.name}: {len(lines)} jars")
     return 0

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from psycopg import pq
 
-from deploy.embedded.configs import SERVICE_ROLES
+from deploy.embedded.configs import SERVICE_ROLES, topic_prefix
 from deploy.embedded.database import DATABASE, ROLES, ensure_database, read_password
 from deploy.embedded.folder import StateFolder, rotate_log
 from deploy.embedded.kafka import KafkaServer, broker_answers, stop_kafka
@@ -23,7 +23,7 @@ from deploy.embedded.place import Place
 from deploy.embedded.postgres import SUPERUSER, PostgresServer, stop_postgres
 from deploy.embedded.process import Account, ProcessMark, spawn
 from deploy.embedded.users import ALL_USERS, CONTROLLER
-from shared.secretfiles import read_secret_file
+from shared.secretfiles import read_secret_file, write_secret_file
 
 MODULES = {
     "projector": "backup_service.projector",
@@ -110,6 +110,7 @@ def _postgres_part(state: StateFolder, place: Place, account: Account | None) ->
 
 def _kafka_part(state: StateFolder, place: Place, files: KafkaFiles) -> Part:
     server = kafka_server(state, place, files)
+    marker = server.folder / "provisioned"
 
     def start() -> subprocess.Popen[bytes]:
         rotate_log(server.log_file)
@@ -121,9 +122,13 @@ def _kafka_part(state: StateFolder, place: Place, files: KafkaFiles) -> Part:
 
     def provision() -> None:
         # Imported here: loading the Kafka client takes 0.3 s, which pass while Kafka starts.
-        from deploy.embedded.topics import ensure_topics
+        from deploy.embedded.topics import ensure_topics, provisioning
 
-        ensure_topics(state, place)
+        # Made once: asking for every topic and right again would cost each start 0.7 s.
+        wanted = provisioning(topic_prefix(place))
+        if not marker.exists() or marker.read_text(encoding="ascii") != wanted:
+            ensure_topics(state, place)
+            write_secret_file(marker, wanted.encode(), exist_ok=True)
 
     return Part(
         "kafka", server.log_file, start, fault, stop_kafka, provision=provision,
