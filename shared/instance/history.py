@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from shared.instance.events import InstanceEvent, Restored, RestoreAborted, RestoreStarted
+from shared.instance.events import InstanceEvent, RestoreAborted, Restored, RestoreStarted
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class FenceTracker:
     def _closed(self, offset: int, event: RestoreAborted | Restored) -> Verdict:
         fence = self.fence
         if fence is None:
-            return Ignored("no_open_fence")
+            return Ignored("fence_not_open")
         if (event.fence_no, event.restore_id) != (fence.fence_no, fence.restore_id):
             return Ignored("another_fence")
         if isinstance(event, Restored):

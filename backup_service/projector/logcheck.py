@@ -1,0 +1,72 @@
+"""Is this the log that the store was folded from? Asked before anything is read from it."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from shared.errors import KafkaUnavailable, LogLost, MessageUnreadable
+from shared.instance.position import LogPosition
+from shared.kafka import LogAdmin, LogIdentity, LogReader, Record
+from shared.messages import CloudEvent
+
+READ_TIMEOUT_S: Final = 15.0
+
+
+def check_identity(position: LogPosition, log: LogIdentity) -> None:
+    """Raise LogLost when the store was folded from another log than ``log``."""
+    if (position.cluster_id, position.topic_id) != (log.cluster_id, log.topic_id):
+        raise LogLost(
+            f"the store was folded from topic {position.topic_id} of cluster"
+            f" {position.cluster_id}; here is topic {log.topic_id} of cluster {log.cluster_id}"
+        )
+
+
+def check_bounds(position: LogPosition, beginning: int, high_watermark: int) -> None:
+    """Raise LogLost when the log does not reach to the position, or begins after it."""
+    if not beginning <= position.position <= high_watermark:
+        raise LogLost(
+            f"the store is at offset {position.position}, the log holds {beginning} to"
+            f" {high_watermark}"
+        )
+
+
+def check_log(position: LogPosition, admin: LogAdmin, reader: LogReader) -> int:
+    """Check identity, bounds and the last folded event; return the high watermark.
+
+    Raises LogLost when the log is not the one that the store was folded from.
+    """
+    check_identity(position, admin.log_identity(reader.topic))
+    beginning = admin.beginning_offset(reader.topic)
+    high_watermark = admin.high_watermark(reader.topic)
+    check_bounds(position, beginning, high_watermark)
+    if position.last_offset is not None and position.last_offset >= beginning:
+        _check_last_event(position, position.last_offset, reader)
+    return high_watermark
+
+
+def _check_last_event(position: LogPosition, offset: int, reader: LogReader) -> None:
+    record = _read_one(reader, offset)
+    if record is None or record.offset != offset:
+        raise LogLost(f"the log has no event at offset {offset}, the last that was folded")
+    try:
+        found = CloudEvent.from_kafka(record).id
+    except MessageUnreadable as error:
+        raise LogLost(f"the log has another event at offset {offset}: {error.message}") from error
+    if found != position.last_event_id:
+        raise LogLost(
+            f"the log has event {found} at offset {offset}, the store folded"
+            f" {position.last_event_id}"
+        )
+
+
+def _read_one(reader: LogReader, offset: int) -> Record | None:
+    reader.seek(offset)
+    deadline = time.monotonic() + READ_TIMEOUT_S
+    while time.monotonic() < deadline:
+        batch = reader.poll(1, 0.5)
+        if batch.records:
+            return batch.records[0]
+        if batch.next_offset > offset:
+            return None
+    raise KafkaUnavailable(f"the log gave nothing at offset {offset} in {READ_TIMEOUT_S:.0f} s")

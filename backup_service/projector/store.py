@@ -1,0 +1,128 @@
+"""The projector's side of the store: every write is guarded by the row ``log_position``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Self
+from uuid import UUID
+
+import psycopg
+
+from backup_service.projector.faults import StoreMoved
+from shared.errors import ConcurrencyConflict
+from shared.instance.fold import BatchResult, LoggedEvent
+from shared.instance.history import Fence
+from shared.instance.migrate import migrate
+from shared.instance.position import (
+    LogPosition,
+    first_position,
+    lock_position,
+    read_position,
+    write_position,
+)
+from shared.instance.store import apply_batch
+from shared.kafka import LogIdentity
+
+SCHEMA: Final = "instance"
+# Any number will do as long as it is this one: two projectors must not migrate at once.
+_MIGRATION_LOCK: Final = 0x5EC4_0001
+
+
+@dataclass
+class Advance:
+    """Where the position goes: the next offset, the last event, and what was passed over."""
+
+    next_offset: int
+    last: tuple[int, UUID] | None = None
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class _Step:
+    """A transaction with the row locked: as it was found, and as it is to be."""
+
+    found: LogPosition
+    then: LogPosition
+
+
+class Store:
+    """One connection, and the position at which this session believes the store to be."""
+
+    def __init__(self, conn: psycopg.Connection[Any], position: LogPosition) -> None:
+        self._conn = conn
+        self.position = position
+
+    @classmethod
+    def open(cls, conn: psycopg.Connection[Any], log: LogIdentity) -> Self:
+        """Migrate the schema and read the position.
+
+        A schema that was made just now begins at offset 0 of ``log``; one that was there keeps
+        its position. Raises LogLost for one that has none.
+        """
+        with conn.transaction():
+            conn.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+            if migrate(conn, SCHEMA) == 0:
+                write_position(conn, first_position(log.cluster_id, log.topic_id), SCHEMA)
+        return cls(conn, read_position(conn, SCHEMA))
+
+    def look(self) -> LogPosition:
+        """Read the row as it is now; the session's own position does not change."""
+        return read_position(self._conn, SCHEMA)
+
+    def apply(self, events: Sequence[LoggedEvent], advance: Advance) -> BatchResult:
+        """Store the rows of ``events`` and the next position in one transaction.
+
+        Raises StoreMoved when the row is not where the events were read for.
+        """
+        result = BatchResult()
+        with self._guarded() as step:
+            if events:
+                result = apply_batch(self._conn, SCHEMA, events, step.found.epoch)
+            advance.skipped.update(result.skipped)
+            step.then = _moved(step.found, advance)
+        return result
+
+    def raise_fence(self, fence: Fence, advance: Advance) -> None:
+        """Record the open fence. Raises StoreMoved."""
+        with self._guarded() as step:
+            step.then = replace(
+                _moved(step.found, advance),
+                fence_no=fence.fence_no,
+                fence_restore_id=fence.restore_id,
+                fence_offset=fence.offset,
+                highest_fence_no=fence.fence_no,
+            )
+
+    def lower_fence(self, advance: Advance | None = None) -> None:
+        """Close the fence: at the position as it is, or with what stands behind it passed over.
+
+        Raises StoreMoved.
+        """
+        with self._guarded() as step:
+            moved = step.found if advance is None else _moved(step.found, advance)
+            step.then = replace(moved, fence_no=None, fence_restore_id=None, fence_offset=None)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[_Step]:
+        with self._conn.transaction():
+            try:
+                found = lock_position(self._conn, self.position, SCHEMA)
+            except ConcurrencyConflict as error:
+                raise StoreMoved from error
+            step = _Step(found, found)
+            yield step
+            write_position(self._conn, step.then, SCHEMA)
+        self.position = step.then
+
+
+def _moved(found: LogPosition, advance: Advance) -> LogPosition:
+    skipped = Counter(found.skipped)
+    skipped.update(advance.skipped)
+    moved = replace(found, position=advance.next_offset, skipped=dict(skipped))
+    if advance.last is not None:
+        offset, event_id = advance.last
+        moved = replace(moved, last_offset=offset, last_event_id=event_id)
+    return moved
