@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 import tomli_w
 
@@ -34,7 +35,7 @@ def ensure_keys(state: StateFolder) -> None:
         return
     from shared.instance.reading import ANNOUNCE
 
-    issuers = {
+    issuers: dict[str, Any] = {
         OPERATOR: {
             "public_key": made[ISSUER_KEY].public.raw.hex(),
             "permissions": list(OPERATOR_PERMISSIONS),
@@ -44,7 +45,7 @@ def ensure_keys(state: StateFolder) -> None:
             "permissions": [ANNOUNCE],
         },
     }
-    signers = {"this-place": {"public_key": made[BACKUP_KEY].public.raw.hex()}}
+    signers: dict[str, Any] = {"this-place": {"public_key": made[BACKUP_KEY].public.raw.hex()}}
     for path, document in zip(lists, (issuers, signers), strict=True):
         if not path.exists():
             write_secret_file(path, tomli_w.dumps(document).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import importlib
 import json
 import os
 import signal
@@ -115,13 +116,15 @@ def _kafka_part(state: StateFolder, place: Place, files: KafkaFiles) -> Part:
     def start() -> subprocess.Popen[bytes]:
         rotate_log(server.log_file)
         server.create()
-        return server.start()
+        process = server.start()
+        # Loading the Kafka client takes 0.3 s, which pass while Kafka starts.
+        importlib.import_module("deploy.embedded.topics")
+        return process
 
     def fault() -> str | None:
         return None if broker_answers(_HOST, server.port) else "Kafka does not answer yet"
 
     def provision() -> None:
-        # Imported here: loading the Kafka client takes 0.3 s, which pass while Kafka starts.
         from deploy.embedded.topics import ensure_topics, provisioning
 
         # Made once: asking for every topic and right again would cost each start 0.7 s.
