@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+
 import psycopg
 
 from deploy.embedded.configs import SERVICE_ROLES, postgres_dsn
 from deploy.embedded.folder import StateFolder
 from deploy.embedded.place import Place
-from shared.errors import PostgresUnavailable, StackUnsupportedServer
+from shared.errors import KafkaUnavailable, PostgresUnavailable, StackUnsupportedServer
 
 LEAST_POSTGRES = 140000
 CONNECT_TIMEOUT_S = 10
@@ -25,7 +27,24 @@ def check_own_servers(state: StateFolder, place: Place) -> None:
     if place.kafka is not None:
         from deploy.embedded.topics import ensure_topics
 
+        check_reachable(place.kafka.bootstrap)
         ensure_topics(state, place)
+
+
+def check_reachable(bootstrap: str) -> None:
+    """Open a connection to one of ``bootstrap``'s servers; the client itself tries for 30 s.
+
+    Raises KafkaUnavailable when none takes it.
+    """
+    faults = []
+    for server in bootstrap.split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+            return
+        except (OSError, ValueError) as error:
+            faults.append(f"{server}: {error}")
+    raise KafkaUnavailable(f"your Kafka does not answer: {'; '.join(faults)}")
 
 
 def check_postgres(dsn: str) -> None:
