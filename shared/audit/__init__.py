@@ -1,0 +1,6 @@
+"""The audit trail: every action and every refusal, in a chain from the first one."""
+
+from shared.audit.chain import GENESIS, ChainReport, entry_hash, verify_chain
+from shared.audit.trail import AuditEntry, AuditTrail
+
+__all__ = ["GENESIS", "AuditEntry", "AuditTrail", "ChainReport", "entry_hash", "verify_chain"]

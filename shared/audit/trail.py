@@ -1,0 +1,68 @@
+"""Record audit entries in the same transaction as what they tell of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from shared.audit.chain import GENESIS, entry_hash
+from shared.database import Connection
+from shared.eventstore.store import EventMeta, EventStore, NewEvent
+from shared.messages.topics import AUDIT
+
+STREAM = "audit"
+TYPE = "com.secryn.audit.recorded.v1"
+# OCSF API Activity (class 6003): the field names of what follows are its.
+CLASS_UID = 6003
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """Who did what to what, from where, with which outcome. It never holds a secret."""
+
+    action: str
+    outcome: Literal["success", "failure"]
+    actor: str
+    resource_type: str
+    resource_id: str = ""
+    source: str = ""
+    code: str = ""
+    message: str = ""
+    log_offset: int | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class AuditTrail:
+    """The chained audit trail of one service."""
+
+    def __init__(self, store: EventStore, service: str) -> None:
+        self._store = store
+        self._service = service
+
+    def record(self, conn: Connection, entry: AuditEntry, correlation_id: str) -> None:
+        """Append ``entry`` to the chain; in the caller's transaction."""
+        # The append lock is taken first: the last entry that is read is the last there is.
+        self._store.lock_appends(conn)
+        last = self._store.last(conn, STREAM)
+        seq = 1 if last is None else last.version + 1
+        content: dict[str, Any] = {
+            "seq": seq,
+            "prev_hash": GENESIS if last is None else last.data["hash"],
+            "class_uid": CLASS_UID,
+            "time": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "service": self._service,
+            "actor": {"user": {"name": entry.actor}},
+            "api": {"operation": entry.action},
+            "resources": [{"type": entry.resource_type, "uid": entry.resource_id}],
+            "src_endpoint": {"name": entry.source},
+            "status": "Success" if entry.outcome == "success" else "Failure",
+            "status_code": entry.code,
+            "status_detail": entry.message,
+            "metadata": {"correlation_uid": correlation_id},
+            "unmapped": {"log_offset": entry.log_offset, "details": dict(entry.details)},
+        }
+        content["hash"] = entry_hash(content)
+        meta = EventMeta(entry.actor, correlation_id)
+        self._store.append(conn, STREAM, seq - 1, [NewEvent(TYPE, content, AUDIT)], meta)
