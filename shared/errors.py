@@ -156,6 +156,16 @@ class FenceOpen(ConflictError):
     retryable = True
 
 
+class SampleAlreadyLoaded(ConflictError):
+    code = "sample.already_loaded"
+    hint = "Give another --seed: its names and ids are others."
+
+
+class EventRejected(ConflictError):
+    code = "instance.rejected"
+    hint = "The event contradicts the state and changed nothing. Read the state and decide again."
+
+
 class LogLost(ConflictError):
     code = "log.lost"
     hint = (
@@ -303,6 +313,11 @@ class KafkaUnavailable(UnavailableError):
 
 class PostgresUnavailable(UnavailableError):
     code = "postgres.unavailable"
+
+
+class StoreBehind(UnavailableError):
+    code = "store.behind"
+    hint = "The projector is behind; the event stands on the log and will be stored. Wait for it."
 
 
 class BarrierTimeout(UnavailableError):

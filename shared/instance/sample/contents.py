@@ -9,7 +9,8 @@ from uuid import UUID
 
 from shared.instance import events as ev
 from shared.instance.sample import names, values
-from shared.instance.sample.source import Draft, Source
+from shared.instance.sample.source import Source
+from shared.instance.writer import NewEvent
 
 PROJECTS: Final = 6
 SECRETS: Final = 600
@@ -40,7 +41,7 @@ class Contents:
     secrets: list[Secret] = field(default_factory=list)
 
 
-def containers(source: Source, contents: Contents) -> Iterator[Draft]:
+def containers(source: Source, contents: Contents) -> Iterator[NewEvent]:
     """Create projects and vaults, some restricted; rename one, delete one of each."""
     for name, description in names.PROJECTS[:PROJECTS]:
         project = source.uuid()
@@ -62,7 +63,7 @@ def containers(source: Source, contents: Contents) -> Iterator[Draft]:
     yield from _retire_containers(source, contents)
 
 
-def _retire_containers(source: Source, contents: Contents) -> Iterator[Draft]:
+def _retire_containers(source: Source, contents: Contents) -> Iterator[NewEvent]:
     abandoned = source.uuid()
     yield source.draft(
         ev.ProjectCreated(id=abandoned, name="abandoned" + source.tail, description="Not started")
@@ -85,7 +86,7 @@ def _retire_containers(source: Source, contents: Contents) -> Iterator[Draft]:
     yield source.draft(ev.VaultDeleted(id=closed))
 
 
-def secrets(source: Source, contents: Contents) -> Iterator[Draft]:
+def secrets(source: Source, contents: Contents) -> Iterator[NewEvent]:
     """Create the secrets, each with its first version."""
     for number in range(SECRETS):
         kind = values.draw_kind(source.rng)
@@ -119,7 +120,7 @@ def labels(source: Source) -> dict[str, str]:
     return found | ({"tier": source.rng.choice(names.TIERS)} if source.chance(0.3) else {})
 
 
-def versions(source: Source, contents: Contents) -> Iterator[Draft]:
+def versions(source: Source, contents: Contents) -> Iterator[NewEvent]:
     """Rotate the secrets in turn, as it happens in life, until each has its versions."""
     waiting = [secret for secret in contents.secrets if secret.version < secret.last_version]
     while waiting:
@@ -139,7 +140,7 @@ def versions(source: Source, contents: Contents) -> Iterator[Draft]:
         yield source.draft(event, secret.owner)
 
 
-def endings(source: Source, contents: Contents) -> Iterator[Draft]:
+def endings(source: Source, contents: Contents) -> Iterator[NewEvent]:
     """Relabel and rename some secrets, delete some, bring a few back, purge a few for good."""
     for secret in source.some(contents.secrets, 0.08):
         yield source.draft(

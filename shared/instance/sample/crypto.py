@@ -10,7 +10,8 @@ from uuid import UUID
 from shared.instance import events as ev
 from shared.instance.sample import material, names
 from shared.instance.sample.contents import Contents
-from shared.instance.sample.source import Draft, Source
+from shared.instance.sample.source import Source
+from shared.instance.writer import NewEvent
 
 KEYS: Final = 48
 MAX_KEY_VERSIONS: Final = 4
@@ -39,7 +40,7 @@ class Crypto:
     certificates: list[UUID] = field(default_factory=list)
 
 
-def keys(source: Source, contents: Contents, crypto: Crypto) -> Iterator[Draft]:
+def keys(source: Source, contents: Contents, crypto: Crypto) -> Iterator[NewEvent]:
     """Create keys of every algorithm and rotate most of them; delete one."""
     for number in range(KEYS):
         algorithm = material.ALGORITHMS[number % len(material.ALGORITHMS)]
@@ -69,7 +70,7 @@ def keys(source: Source, contents: Contents, crypto: Crypto) -> Iterator[Draft]:
     yield source.draft(ev.KeyDeleted(id=crypto.keys[-1]))
 
 
-def bundle(source: Source, contents: Contents) -> Iterator[Draft]:
+def bundle(source: Source, contents: Contents) -> Iterator[NewEvent]:
     """Store every CA certificate of the bundle in one vault; revoke and delete one."""
     vault = contents.vaults[names.VAULTS.index("certificates")]
     last = None
@@ -81,7 +82,7 @@ def bundle(source: Source, contents: Contents) -> Iterator[Draft]:
         yield source.draft(ev.CertificateDeleted(id=last))
 
 
-def issued(source: Source, contents: Contents, crypto: Crypto) -> Iterator[Draft]:
+def issued(source: Source, contents: Contents, crypto: Crypto) -> Iterator[NewEvent]:
     """Store a key for each host, a certificate issued over it, and its renewals."""
     authority = material.Authority(f"Sample CA{source.tail}", source.now)
     vaults = [

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Final
+from uuid import UUID
 
 from shared.instance import events as ev
 from shared.instance.sample import contents, crypto, people
-from shared.instance.sample.source import Draft, Seal, Source
+from shared.instance.sample.source import Seal, Source
+from shared.instance.writer import NewEvent
 
 SETTING_VERSION: Final = 1
 _PLAIN_SETTINGS: Final[dict[str, Any]] = {
@@ -31,13 +33,21 @@ _PLAIN_SETTINGS: Final[dict[str, Any]] = {
 _SEALED_SETTINGS: Final = ("smtp.password", "oidc.client_secret", "webhook.signing_key")
 
 
-def sample(seed: int, copies: int, seal: Seal, *, first_copy: int = 0) -> Iterator[Draft]:
+def sample(seed: int, copies: int, seal: Seal, *, first_copy: int = 0) -> Iterator[NewEvent]:
     """Yield the events of ``copies`` copies, in the order in which they are to be written."""
     for copy in range(first_copy, first_copy + copies):
         yield from one_copy(Source(seed, copy, seal))
 
 
-def one_copy(source: Source) -> Iterator[Draft]:
+def first_role(seed: int) -> UUID:
+    """Return the id of the first thing that the sample of ``seed`` creates."""
+    created = next(sample(seed, 1, lambda value, *_: value)).event
+    if not isinstance(created, ev.RoleCreated):
+        raise TypeError("the sample begins with a role")
+    return created.id
+
+
+def one_copy(source: Source) -> Iterator[NewEvent]:
     """Yield one instance's life: people, containers, contents, rights, then what changed."""
     who, what, keys = people.People(), contents.Contents(), crypto.Crypto()
     yield from people.arrive(source, who)
@@ -53,7 +63,7 @@ def one_copy(source: Source) -> Iterator[Draft]:
     yield from contents.endings(source, what)
 
 
-def settings(source: Source) -> Iterator[Draft]:
+def settings(source: Source) -> Iterator[NewEvent]:
     """Set plain and sealed settings, change one and remove one."""
     for name, value in _PLAIN_SETTINGS.items():
         yield source.draft(ev.SettingSet(name=name + source.tail, value=value))

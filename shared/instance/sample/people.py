@@ -11,7 +11,8 @@ from argon2 import PasswordHasher
 
 from shared.instance import events as ev
 from shared.instance.sample import names, values
-from shared.instance.sample.source import Draft, Source
+from shared.instance.sample.source import Source
+from shared.instance.writer import NewEvent
 
 USERS: Final = 80
 SALT_BYTES: Final = 16
@@ -48,7 +49,7 @@ class People:
     bindings: list[UUID] = field(default_factory=list)
 
 
-def arrive(source: Source, people: People) -> Iterator[Draft]:
+def arrive(source: Source, people: People) -> Iterator[NewEvent]:
     """Create the roles with their permissions, then the users with their passwords."""
     for name, permissions in ROLES.items():
         role = source.uuid()
@@ -90,7 +91,7 @@ def password_hash(source: Source) -> str:
 
 def bind(
     source: Source, people: People, scopes: Mapping[ev.ScopeKind, list[UUID]], count: int
-) -> Iterator[Draft]:
+) -> Iterator[NewEvent]:
     """Give ``count`` users a role at one of ``scopes``; the instance needs no id."""
     for _ in range(count):
         kind = source.rng.choice(tuple(scopes))
@@ -107,7 +108,7 @@ def bind(
         )
 
 
-def leave(source: Source, people: People) -> Iterator[Draft]:
+def leave(source: Source, people: People) -> Iterator[NewEvent]:
     """Change passwords and names, disable and delete users, take bindings and rights back."""
     for user in source.some(people.users, 0.1):
         yield source.draft(

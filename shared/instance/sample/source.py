@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Final, Protocol, TypeVar
@@ -12,6 +11,7 @@ from uuid import UUID
 from shared.instance.events import InstanceEvent
 from shared.instance.keyring import Kind
 from shared.instance.sample import names
+from shared.instance.writer import NewEvent
 
 T = TypeVar("T")
 
@@ -23,16 +23,6 @@ class Seal(Protocol):
 
     def __call__(self, value: bytes, kind: Kind, owner: UUID | str, version: int) -> bytes:
         """Return the sealed bytes."""
-
-
-@dataclass(frozen=True)
-class Draft:
-    """An event before it is written: what, who, when, and under which id."""
-
-    event: InstanceEvent
-    actor: str
-    time: datetime
-    event_id: UUID
 
 
 class Source:
@@ -62,10 +52,10 @@ class Source:
 
     @property
     def now(self) -> datetime:
-        """Return the time of the last draft."""
+        """Return the time of the last event."""
         return self._time
 
-    def draft(self, event: InstanceEvent, actor: str = "sample") -> Draft:
+    def draft(self, event: InstanceEvent, actor: str = "sample") -> NewEvent:
         """Wrap ``event`` with the next id and a time a little later than the last."""
         self._time += timedelta(milliseconds=self.rng.randint(1, 90_000))
-        return Draft(event, actor, self._time, self.uuid())
+        return NewEvent(event, actor, self._time, self.uuid())

@@ -1,0 +1,66 @@
+"""Fill an instance with the sample, fast, and say what was written."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import psycopg
+
+from shared.errors import SampleAlreadyLoaded
+from shared.instance.sample.generator import first_role, sample
+from shared.instance.writer import InstanceWriter, NewEvent
+
+# Events of one copy, about: what a progress bar expects.
+EVENTS_PER_COPY: Final = 3_200
+
+OnProgress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class LoadSummary:
+    """What a load wrote; ``offset`` is where its last event stands."""
+
+    events: int
+    by_type: dict[str, int]
+    offset: int
+    epoch: int
+    seed: int
+    scale: int
+    elapsed_s: float
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+        return asdict(self)
+
+
+def check_not_loaded(conn: psycopg.Connection[Any], seed: int) -> None:
+    """Raise SampleAlreadyLoaded when the store holds the sample of ``seed``."""
+    found = conn.execute("SELECT 1 FROM instance.roles WHERE id = %s", (first_role(seed),))
+    if found.fetchone() is not None:
+        raise SampleAlreadyLoaded(f"the instance holds the sample of seed {seed}")
+
+
+def load(
+    writer: InstanceWriter, *, seed: int, scale: int, on_progress: OnProgress | None = None
+) -> LoadSummary:
+    """Write ``scale`` copies of the sample of ``seed``, then rotate a data key.
+
+    Raises what InstanceWriter.append_all raises.
+    """
+    started = time.monotonic()
+    kinds: Counter[str] = Counter()
+
+    def counted() -> Iterator[NewEvent]:
+        for new in sample(seed, scale, writer.seal):
+            kinds[new.event.TYPE] += 1
+            yield new
+
+    writer.append_all(counted(), on_progress)
+    # What comes after the sample is sealed under another key: a keyring has a past too.
+    last = writer.rotate_data_key("secret")
+    elapsed_s = round(time.monotonic() - started, 2)
+    return LoadSummary(kinds.total(), dict(kinds), last.offset, last.epoch, seed, scale, elapsed_s)

@@ -1,0 +1,291 @@
+"""How a platform service changes the instance.
+
+    with InstanceWriter(kafka, pool, root_key, source="web", actor="anna") as writer:
+        sealed = writer.seal(value, "secret", secret_id, 1)
+        written = writer.append(SecretCreated(id=secret_id, sealed=sealed, ...))
+        writer.wait_until_stored(written, timeout_s=5)
+
+Every event carries the epoch that its writer read: a restore raises the epoch, and what was
+prepared before it (under data keys that may be gone, from names that may be others) is refused
+here with EpochChanged, once, and skipped by the fold if it slips through. While a fence is open
+nothing is written; an event that slipped in behind it is void if the restore succeeds, and
+``wait_until_stored`` says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final, Self
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg_pool import ConnectionPool
+
+from shared.errors import (
+    EpochChanged,
+    EventRejected,
+    FenceOpen,
+    PostgresUnavailable,
+    StoreBehind,
+    ValueTooLarge,
+)
+from shared.instance.events import InstanceEvent, encode
+from shared.instance.keyring import Kind, RootKey
+from shared.instance.opener import OpenedSecret, SecretOpener
+from shared.instance.position import LogPosition, read_position
+from shared.instance.reading import ACTOR, EPOCH
+from shared.instance.sealer import Sealer
+from shared.kafka import Kafka, OutgoingMessage, Producer
+from shared.kafka.producer import Pending
+from shared.messages import CloudEvent
+from shared.messages.topics import INSTANCE_EVENTS
+
+# Kafka's default limit of a record; what the client and the broker add to one stays below this.
+MAX_RECORD_BYTES: Final = 1_048_576 - 1_024
+# Records under way at once in a bulk write, and how often it looks at fence and epoch.
+WINDOW_RECORDS: Final = 4_000
+LOOK_INTERVAL_S: Final = 0.25
+_POLL_S: Final = 0.02
+
+
+@dataclass(frozen=True)
+class NewEvent:
+    """An event before it is written; what is None comes from the writer."""
+
+    event: InstanceEvent
+    actor: str | None = None
+    time: datetime | None = None
+    event_id: UUID | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where an event stands on the log, and in which epoch it was written."""
+
+    offset: int
+    epoch: int
+
+
+class _Window:
+    """Records under way, so many at most; the oldest are waited for first."""
+
+    def __init__(self, on_progress: Callable[[int], None] | None) -> None:
+        self._pending: deque[Pending] = deque()
+        self._acknowledged = 0
+        self._on_progress = on_progress
+
+    def add(self, pending: Pending) -> None:
+        self._pending.append(pending)
+        if len(self._pending) >= WINDOW_RECORDS:
+            # Half a window at once: the sender fills whole batches meanwhile.
+            self._wait(WINDOW_RECORDS // 2)
+
+    def finish(self) -> int | None:
+        """Wait for all; return the last one's offset, or None when there was none."""
+        if not self._pending:
+            return None
+        self._wait(len(self._pending) - 1)
+        last = self._pending[0].result().offset
+        self._wait(1)
+        return last
+
+    def _wait(self, count: int) -> None:
+        for _ in range(count):
+            self._pending.popleft().result()
+        self._acknowledged += count
+        if self._on_progress is not None:
+            self._on_progress(self._acknowledged)
+
+
+class InstanceWriter:
+    """Appends events of one platform service and opens secrets for it. One thread at a time."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        pool: ConnectionPool[Any],
+        root_key: RootKey,
+        *,
+        source: str,
+        actor: str,
+    ) -> None:
+        """Connect nothing yet; ``actor`` is who writes when an event names nobody."""
+        self._kafka = kafka
+        self._topic = kafka.topic(INSTANCE_EVENTS)
+        self._pool = pool
+        self._source = f"/secryn/{source}"
+        self._actor = actor
+        self._opener = SecretOpener(pool, root_key)
+        self._sealer = Sealer(root_key)
+        self._producer: Producer | None = None
+        self._epoch: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the producer. The pool is its owner's."""
+        if self._producer is not None:
+            self._producer.close()
+            self._producer = None
+
+    def open_secret(self, path: str, version: int | None = None) -> OpenedSecret:
+        """Open a secret; see SecretOpener.open."""
+        return self._opener.open(path, version)
+
+    def seal(self, value: bytes, kind: Kind, owner: UUID | str, version: int) -> bytes:
+        """Seal ``value`` for the one place that it belongs to.
+
+        The first value of a kind makes a data key and appends the event that adds it. Raises
+        FenceOpen, EpochChanged, KafkaUnavailable, PostgresUnavailable.
+        """
+        self._prepare_key(kind)
+        return self._sealer.seal(value, kind, owner, version)
+
+    def _prepare_key(self, kind: Kind) -> None:
+        if self._sealer.ready(kind):
+            return
+        self._enter_epoch(self._look())
+        with self._connection() as conn:
+            added = self._sealer.prepare(conn, kind)
+        if added is not None:
+            self.append(added)
+            self._sealer.add(added)
+
+    def rotate_data_key(self, kind: Kind) -> Written:
+        """Seal what comes under a new data key, and retire the one before."""
+        self._prepare_key(kind)
+        added, retired = self._sealer.rotate(kind)
+        self.append(added)
+        self._sealer.add(added)
+        return self.append(retired)
+
+    def append(
+        self, event: InstanceEvent, *, actor: str | None = None, wait_for_fence_s: float = 0.0
+    ) -> Written:
+        """Append one event and return where it stands.
+
+        While a fence is open, wait up to ``wait_for_fence_s`` for its end. Raises FenceOpen,
+        EpochChanged (a restore replaced the instance since this writer last looked: prepare the
+        event anew), ValueTooLarge, KafkaUnavailable, PostgresUnavailable.
+        """
+        epoch = self._enter_epoch(self._look(wait_for_fence_s))
+        message = self._message(NewEvent(event, actor), epoch)
+        return Written(self._sender().send_sync(self._topic, message), epoch)
+
+    def append_all(
+        self, events: Iterable[NewEvent], on_progress: Callable[[int], None] | None = None
+    ) -> Written | None:
+        """Append many events in order, fast; return where the last one stands.
+
+        Memory is bounded by what is under way, not by ``events``. ``on_progress`` gets the number
+        of acknowledged events now and then. Raises as ``append`` does, without waiting for a
+        fence; what was acknowledged before stays on the log.
+        """
+        window = _Window(on_progress)
+        producer = self._sender()
+        looked_at, epoch = float("-inf"), 0
+        for new in events:
+            now = time.monotonic()
+            if now - looked_at > LOOK_INTERVAL_S:
+                epoch = self._enter_epoch(self._look())
+                looked_at = now
+            window.add(producer.send(self._topic, self._message(new, epoch)))
+        last_offset = window.finish()
+        return None if last_offset is None else Written(last_offset, epoch)
+
+    def wait_until_stored(self, written: Written, timeout_s: float) -> None:
+        """Wait until the store has folded the event at ``written``.
+
+        Raises EpochChanged or FenceOpen when a restore overtook it, EventRejected when it
+        contradicted the state, StoreBehind after ``timeout_s``, PostgresUnavailable.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            row = self._read_position()
+            if row.epoch != written.epoch:
+                raise EpochChanged(f"a restore overtook the event at offset {written.offset}")
+            if row.fence_offset is not None and row.fence_offset < written.offset:
+                raise FenceOpen(f"the event at offset {written.offset} stands behind a fence")
+            if row.position > written.offset:
+                self._check_rejection(written.offset)
+                return
+            if time.monotonic() > deadline:
+                raise StoreBehind(
+                    f"the store is at offset {row.position}, the event at {written.offset}"
+                )
+            time.sleep(_POLL_S)
+
+    def _check_rejection(self, offset: int) -> None:
+        with self._connection() as conn:
+            row = conn.execute(
+                "SELECT code, detail FROM instance.rejections WHERE event_offset = %s", (offset,)
+            ).fetchone()
+        if row is not None:
+            raise EventRejected(f"the event at offset {offset} was rejected: {row[0]}, {row[1]}")
+
+    def _look(self, wait_for_fence_s: float = 0.0) -> LogPosition:
+        deadline = time.monotonic() + wait_for_fence_s
+        while True:
+            row = self._read_position()
+            if not row.fenced:
+                return row
+            if time.monotonic() >= deadline:
+                raise FenceOpen(f"restore {row.fence_restore_id} is replacing the instance")
+            time.sleep(_POLL_S)
+
+    def _enter_epoch(self, row: LogPosition) -> int:
+        if self._epoch is not None and row.epoch != self._epoch:
+            before, self._epoch = self._epoch, None
+            self._sealer.drop()
+            raise EpochChanged(f"the instance went from epoch {before} to {row.epoch}")
+        self._epoch = row.epoch
+        return row.epoch
+
+    def _message(self, new: NewEvent, epoch: int) -> OutgoingMessage:
+        data = encode(new.event)
+        message = CloudEvent(
+            type=new.event.TYPE,
+            source=self._source,
+            data=data,
+            id=new.event_id or uuid4(),
+            time=new.time or datetime.now(UTC),
+            extensions={EPOCH: str(epoch), ACTOR: new.actor or self._actor},
+        ).to_kafka()
+        size = len(data) + sum(len(name) + len(raw) for name, raw in message.headers)
+        if size > MAX_RECORD_BYTES:
+            raise ValueTooLarge(
+                f"the event has {size} bytes on the log, at most {MAX_RECORD_BYTES} go there"
+            )
+        return message
+
+    def _sender(self) -> Producer:
+        if self._producer is None:
+            self._producer = self._kafka.producer()
+        return self._producer
+
+    def _read_position(self) -> LogPosition:
+        with self._connection() as conn:
+            return read_position(conn)
+
+    @contextmanager
+    def _connection(self) -> Iterator[psycopg.Connection[Any]]:
+        try:
+            with self._pool.connection() as conn:
+                yield conn
+        except psycopg.OperationalError as error:
+            raise PostgresUnavailable("the store does not answer") from error
