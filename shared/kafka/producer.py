@@ -39,6 +39,10 @@ class Pending:
     def __init__(self, future: Any) -> None:
         self._future = future
 
+    def done(self) -> bool:
+        """Tell whether ``result`` returns or raises at once."""
+        return bool(self._future.is_done)
+
     def result(self, timeout_s: float = SEND_TIMEOUT_S) -> Delivered:
         """Wait for the acknowledgement. Raises ValueTooLarge, AccessError, KafkaUnavailable."""
         with kafka_faults("sending"):
