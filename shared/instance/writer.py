@@ -72,35 +72,41 @@ class Written:
     epoch: int
 
 
+OnProgress = Callable[[int, int], None]
+
+
 class _Window:
     """Records under way, so many at most; the oldest are waited for first."""
 
-    def __init__(self, on_progress: Callable[[int], None] | None) -> None:
+    def __init__(self, on_progress: OnProgress | None) -> None:
         self._pending: deque[Pending] = deque()
         self._acknowledged = 0
         self._on_progress = on_progress
+        self.last_offset: int | None = None
 
     def add(self, pending: Pending) -> None:
         self._pending.append(pending)
         if len(self._pending) >= WINDOW_RECORDS:
             # Half a window at once: the sender fills whole batches meanwhile.
-            self._wait(WINDOW_RECORDS // 2)
+            self._take(WINDOW_RECORDS // 2)
 
-    def finish(self) -> int | None:
-        """Wait for all; return the last one's offset, or None when there was none."""
-        if not self._pending:
-            return None
-        self._wait(len(self._pending) - 1)
-        last = self._pending[0].result().offset
-        self._wait(1)
-        return last
+    def take_done(self) -> None:
+        """Take what was acknowledged, without waiting."""
+        count = 0
+        while count < len(self._pending) and self._pending[count].done():
+            count += 1
+        self._take(count)
 
-    def _wait(self, count: int) -> None:
+    def finish(self) -> None:
+        """Wait for all that is under way."""
+        self._take(len(self._pending))
+
+    def _take(self, count: int) -> None:
         for _ in range(count):
-            self._pending.popleft().result()
+            self.last_offset = self._pending.popleft().result().offset
         self._acknowledged += count
-        if self._on_progress is not None:
-            self._on_progress(self._acknowledged)
+        if self._on_progress is not None and self.last_offset is not None:
+            self._on_progress(self._acknowledged, self.last_offset)
 
 
 class InstanceWriter:
@@ -188,25 +194,29 @@ class InstanceWriter:
         return Written(self._sender().send_sync(self._topic, message), epoch)
 
     def append_all(
-        self, events: Iterable[NewEvent], on_progress: Callable[[int], None] | None = None
+        self, events: Iterable[NewEvent], on_progress: OnProgress | None = None
     ) -> Written | None:
         """Append many events in order, fast; return where the last one stands.
 
         Memory is bounded by what is under way, not by ``events``. ``on_progress`` gets the number
-        of acknowledged events now and then. Raises as ``append`` does, without waiting for a
-        fence; what was acknowledged before stays on the log.
+        of acknowledged events and the last one's offset, a few times a second and at the end,
+        also when this raises. Raises as ``append`` does, without waiting for a fence; what was
+        acknowledged before stays on the log.
         """
         window = _Window(on_progress)
         producer = self._sender()
         looked_at, epoch = float("-inf"), 0
-        for new in events:
-            now = time.monotonic()
-            if now - looked_at > LOOK_INTERVAL_S:
-                epoch = self._enter_epoch(self._look())
-                looked_at = now
-            window.add(producer.send(self._topic, self._message(new, epoch)))
-        last_offset = window.finish()
-        return None if last_offset is None else Written(last_offset, epoch)
+        try:
+            for new in events:
+                now = time.monotonic()
+                if now - looked_at > LOOK_INTERVAL_S:
+                    epoch = self._enter_epoch(self._look())
+                    looked_at = now
+                    window.take_done()
+                window.add(producer.send(self._topic, self._message(new, epoch)))
+        finally:
+            window.finish()
+        return None if window.last_offset is None else Written(window.last_offset, epoch)
 
     def wait_until_stored(self, written: Written, timeout_s: float) -> None:
         """Wait until the store has folded the event at ``written``.

@@ -26,7 +26,6 @@ class LiveSummary:
     """What was written; ``events`` were acknowledged by the log."""
 
     events: int = 0
-    first_offset: int | None = None
     last_offset: int | None = None
     fences_met: int = 0
     epochs_met: int = 0
@@ -116,12 +115,15 @@ class LiveWriter:
         """Write until the time is over. Raises KafkaUnavailable, PostgresUnavailable."""
         started = time.monotonic()
         while time.monotonic() - started < self._seconds:
+            before = self.summary.events
+
+            def note(acknowledged: int, offset: int, before: int = before) -> None:
+                self._note(before + acknowledged, offset)
+                if on_progress is not None:
+                    on_progress(self.summary.events)
+
             try:
-                for new in self._paced(_Life(self._rng, self._writer), started):
-                    written = self._writer.append(new.event, actor=new.actor)
-                    self._note(written.offset)
-                    if on_progress is not None:
-                        on_progress(self.summary.events)
+                self._writer.append_all(self._paced(_Life(self._rng, self._writer), started), note)
             except FenceOpen:
                 self.summary.fences_met += 1
                 time.sleep(_FENCE_PAUSE_S)
@@ -130,21 +132,18 @@ class LiveWriter:
         self.summary.elapsed_s = round(time.monotonic() - started, 2)
         return self.summary
 
-    def _note(self, offset: int) -> None:
-        if self.summary.first_offset is None:
-            self.summary.first_offset = offset
+    def _note(self, events: int, offset: int) -> None:
+        self.summary.events = events
         self.summary.last_offset = offset
-        self.summary.events += 1
 
     def _paced(self, life: _Life, started: float) -> Iterator[NewEvent]:
         # From now on, not from the beginning: after a fence it does not hurry to catch up.
-        begun, count = time.monotonic(), 0
-        for event in life.events():
+        begun = time.monotonic()
+        for count, event in enumerate(life.events()):
             due = begun + count / self._rate
             now = time.monotonic()
             if max(due, now) - started >= self._seconds:
                 return
             if due > now:
                 time.sleep(due - now)
-            count += 1
             yield NewEvent(event, actor=f"live-{self._rng.randrange(5)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -12,12 +12,10 @@ import psycopg
 
 from shared.errors import SampleAlreadyLoaded
 from shared.instance.sample.generator import first_role, sample
-from shared.instance.writer import InstanceWriter, NewEvent
+from shared.instance.writer import InstanceWriter, NewEvent, OnProgress
 
 # Events of one copy, about: what a progress bar expects.
 EVENTS_PER_COPY: Final = 3_200
-
-OnProgress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
