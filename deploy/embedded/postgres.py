@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+import structlog
 
 from deploy.embedded.account import open_tree, open_way
 from deploy.embedded.process import Account, ProcessMark, mark_of, plain_environment, spawn
 from shared.errors import NoSpace, PostgresUnavailable, StackProcessFailed
 from shared.secretfiles import write_secret_file
+
+log = structlog.get_logger(__name__)
 
 SUPERUSER = "secryn_admin"
 HOST = "127.0.0.1"
@@ -112,7 +115,9 @@ class PostgresServer:
         ]  # fmt: skip
         if self.fast_and_unsafe:
             argv.append("--no-sync")
-        self.open_to_account()
+        self._open_way()
+        if self.account is not None:
+            open_tree(programs().parent)
         account = self.account
         done = subprocess.run(
             argv,
@@ -133,14 +138,12 @@ class PostgresServer:
                 raise NoSpace(f"no space left for PostgreSQL's data: {tail}")
             raise StackProcessFailed(f"initdb failed: {tail}")
 
-    def open_to_account(self) -> list[str]:
-        """Let the server's user reach its data and its programs; return what was changed."""
-        if self.account is None:
-            return []
-        install = programs().parent
-        changes = open_way(self.data, self.account) + open_way(install / "bin", self.account)
-        open_tree(install)
-        return changes
+    def _open_way(self) -> None:
+        """Let the server's user walk to its data and to its programs; the log says where."""
+        if self.account is not None:
+            for path in (self.data, programs() / "postgres"):
+                for change in open_way(path, self.account):
+                    log.info("postgres.way_opened", change=change)
 
     def _give(self, *paths: Path) -> None:
         if self.account is not None:
@@ -149,6 +152,7 @@ class PostgresServer:
 
     def start(self, *, die_with_parent: bool = False) -> subprocess.Popen[bytes]:
         """Start the server; it is usable when ``wait_ready`` returned."""
+        self._open_way()
         self._drop_stale_pid_file()
         options = SERVER_OPTIONS | (UNSAFE_FAST_OPTIONS if self.fast_and_unsafe else {})
         argv = [str(programs() / "postgres"), "-D", str(self.data), "-p", str(self.port)]
