@@ -1,0 +1,72 @@
+"""The commands of backup_service; HTTP, Kafka and the schedule build the same ones."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+from uuid import UUID, uuid5
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.archive.age import check_mixing, parse_recipient
+from shared.errors import MessageUnreadable, PartialScope, UsageError
+
+CREATE_BACKUP = "com.secryn.backup.create.v1"
+# A backup's id is derived from its command's: the same command can only be the same backup.
+_BACKUPS = UUID("6f1c0d5e-3c6b-5a40-9d0c-0d3f5a7c1b21")
+SCOPE_FIELDS = frozenset(
+    {"project", "projects", "vault", "vaults", "secret", "secrets", "tables", "only", "scope",
+     "include", "exclude", "filter", "project_id", "vault_id", "secret_id", "path", "paths"}
+)  # fmt: skip
+
+
+class CreateBackup(BaseModel):
+    """Back the whole instance up."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command_id: UUID
+    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]*$")]
+    recipients: Annotated[tuple[str, ...], Field(max_length=16)] = ()
+    at_position: bool = False
+
+    @property
+    def backup_id(self) -> UUID:
+        """Return the id of the backup that this command makes."""
+        return uuid5(_BACKUPS, str(self.command_id))
+
+
+def parse_create(document: Any) -> CreateBackup:
+    """Read a command from JSON.
+
+    Raises PartialScope when it selects a part of the instance, UsageError for anything else that
+    is wrong, naming the field.
+    """
+    if not isinstance(document, dict):
+        raise UsageError("the command is not a JSON object")
+    scoped = sorted(SCOPE_FIELDS & {str(name).lower() for name in document})
+    if scoped:
+        raise PartialScope(f"the command selects a part of the instance ({', '.join(scoped)})")
+    try:
+        command = CreateBackup.model_validate(document)
+    except ValidationError as error:
+        raise UsageError(f"the command is refused: {_faults(error)}") from None
+    if command.recipients:
+        check_mixing([parse_recipient(text) for text in command.recipients])
+    return command
+
+
+def parse_create_message(data: bytes) -> CreateBackup:
+    """Read a command from a message's body. Raises MessageUnreadable, and as ``parse_create``."""
+    try:
+        document = json.loads(data)
+    except ValueError:
+        raise MessageUnreadable("the command's body is not JSON") from None
+    return parse_create(document)
+
+
+def _faults(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+        for fault in error.errors(include_input=False, include_url=False)
+    )

@@ -1,0 +1,128 @@
+"""The events of backup_service: types, and the fold that gives a backup's state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.eventstore import StoredEvent
+
+PREFIX = "com.secryn.backup."
+REQUESTED = PREFIX + "requested.v1"
+STARTED = PREFIX + "started.v1"
+CREATED = PREFIX + "created.v1"
+FAILED = PREFIX + "failed.v1"
+CANCEL_REQUESTED = PREFIX + "cancel_requested.v1"
+CANCELLED = PREFIX + "cancelled.v1"
+REJECTED = PREFIX + "rejected.v1"
+KEY_VIEWED = PREFIX + "key_viewed.v1"
+VERIFIED = PREFIX + "verified.v1"
+
+_STATES = {
+    REQUESTED: "requested",
+    STARTED: "running",
+    CREATED: "created",
+    FAILED: "failed",
+    CANCELLED: "cancelled",
+}
+ENDED = frozenset({"created", "failed", "cancelled"})
+
+
+def stream_of(backup_id: object) -> str:
+    """Return the name of a backup's stream."""
+    return f"backup-{backup_id}"
+
+
+@dataclass
+class Backup:
+    """A backup as its events tell it; ``facts`` are the fields that people and programs read."""
+
+    backup_id: str
+    version: int = 0
+    state: str = "none"
+    cancel_requested: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether nothing more will happen to it by itself."""
+        return self.state in ENDED
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the interfaces show."""
+        return {"backup_id": self.backup_id, "state": self.state} | self.facts
+
+
+def fold_backup(backup_id: object, events: Iterable[StoredEvent]) -> Backup:
+    """Return the state of a backup from its stream."""
+    backup = Backup(str(backup_id))
+    for event in events:
+        backup.version = event.version
+        backup.state = _STATES.get(event.type, backup.state)
+        _FACTS.get(event.type, _nothing)(backup, event)
+    return backup
+
+
+def _nothing(_backup: Backup, _event: StoredEvent) -> None:
+    return None
+
+
+def _requested(backup: Backup, event: StoredEvent) -> None:
+    backup.facts = {
+        "reason": event.data["reason"],
+        "requested_by": event.actor,
+        "requested_at": event.occurred_at.isoformat(),
+        "recipients": event.data["recipient_fingerprints"],
+        "at_position": event.data["at_position"],
+        "correlation_id": event.correlation_id,
+        "offset": None,
+        "size_bytes": None,
+        "sha256": None,
+        "location": None,
+        "key_state": None,
+        "error": None,
+    }
+
+
+def _created(backup: Backup, event: StoredEvent) -> None:
+    shown = {name: value for name, value in event.data.items() if name != "backup_id"}
+    own = bool(backup.facts["recipients"])
+    backup.facts |= shown | {
+        "created_at": event.occurred_at.isoformat(),
+        "key_state": "own_recipient" if own else "waiting",
+    }
+
+
+def _failed(backup: Backup, event: StoredEvent) -> None:
+    backup.facts |= {"error": event.data["error"], "ended_at": event.occurred_at.isoformat()}
+
+
+def _cancel_requested(backup: Backup, _event: StoredEvent) -> None:
+    backup.cancel_requested = True
+
+
+def _key_viewed(backup: Backup, event: StoredEvent) -> None:
+    backup.facts |= {
+        "key_state": "viewed",
+        "key_viewed_by": event.actor,
+        "key_viewed_at": event.occurred_at.isoformat(),
+    }
+
+
+def _verified(backup: Backup, event: StoredEvent) -> None:
+    backup.facts |= {
+        "last_verified_at": event.occurred_at.isoformat(),
+        "last_verification": event.data["outcome"],
+    }
+
+
+_FACTS = {
+    REQUESTED: _requested,
+    CREATED: _created,
+    FAILED: _failed,
+    CANCELLED: _failed,
+    CANCEL_REQUESTED: _cancel_requested,
+    KEY_VIEWED: _key_viewed,
+    VERIFIED: _verified,
+}

@@ -1,0 +1,117 @@
+"""Objects as files in one folder of this machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from typing_extensions import Buffer
+
+from shared.errors import ConflictError, NoSpace, ObjectNotFound, UnavailableError, UnknownSetting
+from shared.secretfiles import fsync_folder
+from shared.storage.port import ObjectInfo, ObjectReader, ObjectWriter, check_name
+
+_SCRATCH = ".partial-"
+
+
+class _FileWriter:
+    def __init__(self, folder: Path, name: str) -> None:
+        self._final = folder / name
+        self._scratch = folder / f"{_SCRATCH}{name}-{secrets.token_hex(8)}"
+        with _faults(f"writing {name}"):
+            handle = os.open(self._scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._file = os.fdopen(handle, "wb", buffering=1 << 20)
+
+    def write(self, data: Buffer, /) -> int:
+        with _faults(f"writing {self._final.name}"):
+            return self._file.write(data)
+
+    def commit(self) -> None:
+        with _faults(f"writing {self._final.name}"):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            try:
+                # A link never replaces: the name is taken, or it is ours, whole.
+                os.link(self._scratch, self._final)
+            except FileExistsError:
+                raise ConflictError(f"the object {self._final.name} exists") from None
+            self._scratch.unlink()
+            fsync_folder(self._final.parent)
+
+    def abort(self) -> None:
+        # What cannot be flushed any more is removed all the same.
+        with suppress(OSError):
+            self._file.close()
+        self._scratch.unlink(missing_ok=True)
+
+
+class LocalFolder:
+    """An object store in ``folder`` (0700), each object a file (0600)."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise UnknownSetting(f"the folder {folder} cannot be made: {error}") from error
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            raise UnknownSetting(f"the folder {folder} cannot be written")
+        self._folder = folder
+
+    @property
+    def location(self) -> str:
+        return f"file:{self._folder}"
+
+    def create(self, name: str) -> ObjectWriter:
+        return _FileWriter(self._folder, check_name(name))
+
+    @contextmanager
+    def open(self, name: str, start: int = 0) -> Iterator[ObjectReader]:
+        with _faults(f"reading {name}"):
+            file = (self._folder / check_name(name)).open("rb", buffering=1 << 20)
+        with file:
+            file.seek(start)
+            yield file
+
+    def stat(self, name: str) -> ObjectInfo:
+        with _faults(f"looking at {name}"):
+            return ObjectInfo(name, (self._folder / check_name(name)).stat().st_size)
+
+    def delete(self, name: str) -> None:
+        with _faults(f"deleting {name}"):
+            (self._folder / check_name(name)).unlink(missing_ok=True)
+            fsync_folder(self._folder)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        with os.scandir(self._folder) as entries:
+            names = sorted(
+                entry.name
+                for entry in entries
+                if entry.name.startswith(prefix) and not entry.name.startswith(".")
+            )
+        for name in names:
+            yield self.stat(name)
+
+    def sweep(self, name: str) -> None:
+        for left in self._folder.glob(f"{_SCRATCH}{check_name(name)}-*"):
+            left.unlink(missing_ok=True)
+
+    def free_bytes(self) -> int | None:
+        return shutil.disk_usage(self._folder).free
+
+
+@contextmanager
+def _faults(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ObjectNotFound(f"{doing} failed: it is not there") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise NoSpace(f"{doing} failed: no space is left") from error
+        raise UnavailableError(f"{doing} failed: {error.strerror}") from error

@@ -1,0 +1,84 @@
+"""The port to object storage. One contract suite holds every implementation to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from typing_extensions import Buffer
+
+from shared.errors import UsageError
+
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """An object that is there, whole."""
+
+    name: str
+    size_bytes: int
+
+
+class ObjectWriter(Protocol):
+    """An object being written. Nobody sees it before ``commit`` returned."""
+
+    def write(self, data: Buffer, /) -> int:
+        """Take ``data`` whole. Raises NoSpace, UnavailableError."""
+
+    def commit(self) -> None:
+        """Make the object visible under its name: whole, durable, never replacing another."""
+
+    def abort(self) -> None:
+        """Forget what was written. Harmless when it was committed or aborted before."""
+
+
+class ObjectReader(Protocol):
+    """An object being read, from where it was opened."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to ``size`` bytes; empty at the end."""
+
+
+class ObjectStore(Protocol):
+    """A flat space of named, immutable objects.
+
+    Names are of letters, digits, ``.``, ``_`` and ``-``. What ``commit`` made visible survives a
+    loss of power. ``delete`` may be repeated. No operation leaves anything half behind a name; what
+    a killed writer leaves is under no name and is removed by ``sweep``.
+    """
+
+    @property
+    def location(self) -> str:
+        """Return where this is, for people; without credentials."""
+
+    def create(self, name: str) -> ObjectWriter:
+        """Begin an object. Raises ConflictError at ``commit`` when the name is taken."""
+
+    def open(self, name: str, start: int = 0) -> AbstractContextManager[ObjectReader]:
+        """Open an object at byte ``start``. Raises ObjectNotFound."""
+
+    def stat(self, name: str) -> ObjectInfo:
+        """Return an object's size. Raises ObjectNotFound."""
+
+    def delete(self, name: str) -> None:
+        """Remove an object; when this returns it is gone, or was never there."""
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Yield the objects whose names begin with ``prefix``, by name."""
+
+    def sweep(self, name: str) -> None:
+        """Remove what killed writers of ``name`` left behind."""
+
+    def free_bytes(self) -> int | None:
+        """Return how much still fits, or None where that is not known."""
+
+
+def check_name(name: str) -> str:
+    """Return ``name``. Raises UsageError when it is not of the grammar."""
+    if not _NAME.match(name):
+        raise UsageError(f"{name[:64]!r} cannot be the name of an object")
+    return name
