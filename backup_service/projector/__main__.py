@@ -8,7 +8,9 @@ from pathlib import Path
 
 from backup_service.projector.app import run
 from backup_service.projector.settings import ProjectorSettings
+from backup_service.projector.web import SERVICE
 from shared.errors import SecrynError
+from shared.logs import configure_logs
 from shared.settings import load_settings
 
 
@@ -17,6 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m backup_service.projector")
     parser.add_argument("--config", type=Path, required=True, help="the settings file (TOML)")
     arguments = parser.parse_args()
+    configure_logs(SERVICE)
     try:
         return run(load_settings(ProjectorSettings, arguments.config))
     except SecrynError as error:

@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Self
+from typing import Final, Self
 from uuid import UUID
 
-import psycopg
-
 from backup_service.projector.faults import StoreMoved
+from shared.database import Connection, Lock, lock_transaction
 from shared.errors import ConcurrencyConflict
 from shared.instance.fold import BatchResult, LoggedEvent
 from shared.instance.history import Fence
@@ -27,8 +26,6 @@ from shared.instance.store import apply_batch
 from shared.kafka import LogIdentity
 
 SCHEMA: Final = "instance"
-# Any number will do as long as it is this one: two projectors must not migrate at once.
-_MIGRATION_LOCK: Final = 0x5EC4_0001
 
 
 @dataclass
@@ -51,19 +48,19 @@ class _Step:
 class Store:
     """One connection, and the position at which this session believes the store to be."""
 
-    def __init__(self, conn: psycopg.Connection[Any], position: LogPosition) -> None:
+    def __init__(self, conn: Connection, position: LogPosition) -> None:
         self._conn = conn
         self.position = position
 
     @classmethod
-    def open(cls, conn: psycopg.Connection[Any], log: LogIdentity) -> Self:
+    def open(cls, conn: Connection, log: LogIdentity) -> Self:
         """Migrate the schema and read the position.
 
         A schema that was made just now begins at offset 0 of ``log``; one that was there keeps
         its position. Raises LogLost for one that has none.
         """
         with conn.transaction():
-            conn.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+            lock_transaction(conn, Lock.MIGRATION)
             if migrate(conn, SCHEMA) == 0:
                 write_position(conn, first_position(log.cluster_id, log.topic_id), SCHEMA)
         return cls(conn, read_position(conn, SCHEMA))

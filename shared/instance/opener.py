@@ -8,10 +8,8 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-import psycopg
-from psycopg_pool import ConnectionPool
-
-from shared.errors import PostgresUnavailable, SecretNotFound
+from shared.database import Connection, Pool, postgres_faults
+from shared.errors import SecretNotFound
 from shared.instance.keyring import Keyring, KeyringError, RootKey, read_keyring
 from shared.instance.position import read_position
 
@@ -46,7 +44,7 @@ class OpenedSecret:
 class SecretOpener:
     """Opens secrets of the store; the data keys it opened are dropped when the epoch changes."""
 
-    def __init__(self, pool: ConnectionPool[Any], root_key: RootKey) -> None:
+    def __init__(self, pool: Pool, root_key: RootKey) -> None:
         self._pool = pool
         self._root_key = root_key
         self._lock = threading.Lock()
@@ -63,17 +61,16 @@ class SecretOpener:
             raise SecretNotFound(f"{path!r} is not PROJECT/VAULT/SECRET")
         project, vault, name = parts
         wanted = {"project": project, "vault": vault, "name": name, "version": version}
-        try:
-            with self._pool.connection() as conn, conn.transaction():
-                # Value and keys out of one snapshot: a restore between them would mix two states.
-                conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                return self._open(conn, path, wanted)
-        except psycopg.OperationalError as error:
-            raise PostgresUnavailable("the store does not answer") from error
+        with (
+            postgres_faults("opening a secret"),
+            self._pool.connection() as conn,
+            conn.transaction(),
+        ):
+            # Value and keys out of one snapshot: a restore between them would mix two states.
+            conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            return self._open(conn, path, wanted)
 
-    def _open(
-        self, conn: psycopg.Connection[Any], path: str, wanted: dict[str, Any]
-    ) -> OpenedSecret:
+    def _open(self, conn: Connection, path: str, wanted: dict[str, Any]) -> OpenedSecret:
         epoch = read_position(conn).epoch
         row = conn.execute(_FIND, wanted).fetchone()
         if row is None:
@@ -86,7 +83,7 @@ class SecretOpener:
         )
 
     def _unseal(
-        self, conn: psycopg.Connection[Any], epoch: int, secret: UUID, version: int, sealed: bytes
+        self, conn: Connection, epoch: int, secret: UUID, version: int, sealed: bytes
     ) -> bytes:
         with self._lock:
             held = self._keys

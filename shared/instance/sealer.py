@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from psycopg.rows import dict_row
 
+from shared.database import Connection
 from shared.instance.events import KeyringKeyAdded, KeyringKeyRetired
 from shared.instance.keyring import Keyring, KeyringError, Kind, RootKey, new_data_key
 
@@ -25,7 +25,7 @@ class Sealer:
         """Tell whether there is an opened data key for ``kind``."""
         return self._keyring is not None and kind in self._keyring.purposes
 
-    def prepare(self, conn: psycopg.Connection[Any], kind: Kind) -> KeyringKeyAdded | None:
+    def prepare(self, conn: Connection, kind: Kind) -> KeyringKeyAdded | None:
         """Read the keyring; return the event of a new data key if there is none for ``kind``.
 
         The caller appends the event and then calls ``add``. Raises KeyringError.

@@ -21,17 +21,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 from uuid import UUID, uuid4
 
-import psycopg
-from psycopg_pool import ConnectionPool
-
+from shared.database import Connection, Pool, postgres_faults
 from shared.errors import (
     EpochChanged,
     EventRejected,
     FenceOpen,
-    PostgresUnavailable,
     StoreBehind,
     ValueTooLarge,
 )
@@ -115,7 +112,7 @@ class InstanceWriter:
     def __init__(
         self,
         kafka: Kafka,
-        pool: ConnectionPool[Any],
+        pool: Pool,
         root_key: RootKey,
         *,
         source: str,
@@ -293,9 +290,6 @@ class InstanceWriter:
             return read_position(conn)
 
     @contextmanager
-    def _connection(self) -> Iterator[psycopg.Connection[Any]]:
-        try:
-            with self._pool.connection() as conn:
-                yield conn
-        except psycopg.OperationalError as error:
-            raise PostgresUnavailable("the store does not answer") from error
+    def _connection(self) -> Iterator[Connection]:
+        with postgres_faults("reading the store"), self._pool.connection() as conn:
+            yield conn

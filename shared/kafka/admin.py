@@ -117,6 +117,18 @@ class LogAdmin:
             partition = TopicPartition(topic, 0)
             return int(self._consumer().end_offsets([partition])[partition])
 
+    def last_stable_offset(self, topic: str) -> int:
+        """Return the end that a read_committed reader sees: an open transaction holds it back."""
+        with kafka_faults(f"reading the stable end of {topic}"):
+            partition = TopicPartition(topic, 0)
+            committed = KafkaConsumer(
+                **self._options, group_id=None, isolation_level="read_committed"
+            )
+            try:
+                return int(committed.end_offsets([partition])[partition])
+            finally:
+                committed.close()
+
     def beginning_offset(self, topic: str) -> int:
         """Return the first offset that the log still has."""
         with kafka_faults(f"reading the beginning of {topic}"):

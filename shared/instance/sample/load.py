@@ -6,10 +6,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
-import psycopg
-
+from shared.database import Connection
 from shared.errors import SampleAlreadyLoaded
 from shared.instance.sample.generator import first_role, sample
 from shared.instance.writer import InstanceWriter, NewEvent, OnProgress
@@ -35,7 +34,7 @@ class LoadSummary:
         return asdict(self)
 
 
-def check_not_loaded(conn: psycopg.Connection[Any], seed: int) -> None:
+def check_not_loaded(conn: Connection, seed: int) -> None:
     """Raise SampleAlreadyLoaded when the store holds the sample of ``seed``."""
     found = conn.execute("SELECT 1 FROM instance.roles WHERE id = %s", (first_role(seed),))
     if found.fetchone() is not None:
