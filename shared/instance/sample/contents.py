@@ -86,7 +86,7 @@ def _retire_containers(source: Source, contents: Contents) -> Iterator[NewEvent]
     yield source.draft(ev.VaultDeleted(id=closed))
 
 
-def secrets(source: Source, contents: Contents) -> Iterator[NewEvent]:
+def create_secrets(source: Source, contents: Contents) -> Iterator[NewEvent]:
     """Create the secrets, each with its first version."""
     for number in range(SECRETS):
         kind = values.draw_kind(source.rng)
@@ -141,8 +141,12 @@ def versions(source: Source, contents: Contents) -> Iterator[NewEvent]:
 
 
 def endings(source: Source, contents: Contents) -> Iterator[NewEvent]:
-    """Relabel and rename some secrets, delete some, bring a few back, purge a few for good."""
-    for secret in source.some(contents.secrets, 0.08):
+    """Relabel and rename some secrets, delete some, bring a few back, purge a few for good.
+
+    The first one is left as it is: it is the example that a person opens.
+    """
+    secrets = contents.secrets[1:]
+    for secret in source.some(secrets, 0.08):
         yield source.draft(
             ev.SecretUpdated(
                 id=secret.id,
@@ -152,7 +156,7 @@ def endings(source: Source, contents: Contents) -> Iterator[NewEvent]:
             ),
             secret.owner,
         )
-    deleted = source.some(contents.secrets, 0.06)
+    deleted = source.some(secrets, 0.06)
     for secret in deleted:
         yield source.draft(ev.SecretDeleted(id=secret.id), secret.owner)
     third = len(deleted) // 3

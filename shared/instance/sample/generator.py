@@ -39,6 +39,19 @@ def sample(seed: int, copies: int, seal: Seal, *, first_copy: int = 0) -> Iterat
         yield from one_copy(Source(seed, copy, seal))
 
 
+def example_path(seed: int) -> str:
+    """Return PROJECT/VAULT/SECRET of the sample's first secret, which stays to the end."""
+    known: dict[UUID, str] = {}
+    for new in sample(seed, 1, lambda value, *_: value):
+        if isinstance(new.event, ev.ProjectCreated):
+            known[new.event.id] = new.event.name
+        elif isinstance(new.event, ev.VaultCreated):
+            known[new.event.id] = f"{known[new.event.project_id]}/{new.event.name}"
+        elif isinstance(new.event, ev.SecretCreated):
+            return f"{known[new.event.vault_id]}/{new.event.name}"
+    raise ValueError("the sample has a secret")
+
+
 def first_role(seed: int) -> UUID:
     """Return the id of the first thing that the sample of ``seed`` creates."""
     created = next(sample(seed, 1, lambda value, *_: value)).event
@@ -54,7 +67,7 @@ def one_copy(source: Source) -> Iterator[NewEvent]:
     yield from contents.containers(source, what)
     yield from settings(source)
     yield from crypto.bundle(source, what)
-    yield from contents.secrets(source, what)
+    yield from contents.create_secrets(source, what)
     yield from people.bind(source, who, _scopes(what), count=160)
     yield from crypto.keys(source, what, keys)
     yield from crypto.issued(source, what, keys)

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 from shared.errors import EpochChanged, FenceOpen
 from shared.instance import events as ev
 from shared.instance.sample import names, values
-from shared.instance.writer import InstanceWriter, NewEvent
+from shared.instance.writer import InstanceWriter, NewEvent, Written
 
 # Secrets that are written again and again; older ones are left alone.
 _KEPT_SECRETS: Final = 500
@@ -23,17 +23,22 @@ _HEARTBEAT: Final = "live.heartbeat"
 
 @dataclass
 class LiveSummary:
-    """What was written; ``events`` were acknowledged by the log."""
+    """What was written; ``events`` were acknowledged by the log.
+
+    ``last`` is where the last one stands, or None when a fence or a restore came between.
+    """
 
     events: int = 0
-    last_offset: int | None = None
+    last: Written | None = None
     fences_met: int = 0
     epochs_met: int = 0
     elapsed_s: float = 0.0
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON form."""
-        return asdict(self)
+        found = asdict(self)
+        last = found.pop("last") or {"offset": None, "epoch": None}
+        return found | {"offset": last["offset"], "epoch": last["epoch"]}
 
 
 class _Life:
@@ -117,13 +122,15 @@ class LiveWriter:
         while time.monotonic() - started < self._seconds:
             before = self.summary.events
 
-            def note(acknowledged: int, offset: int, before: int = before) -> None:
-                self._note(before + acknowledged, offset)
+            def note(acknowledged: int, _: int, before: int = before) -> None:
+                self.summary.events = before + acknowledged
                 if on_progress is not None:
                     on_progress(self.summary.events)
 
+            self.summary.last = None
+            events = self._paced(_Life(self._rng, self._writer), started)
             try:
-                self._writer.append_all(self._paced(_Life(self._rng, self._writer), started), note)
+                self.summary.last = self._writer.append_all(events, note)
             except FenceOpen:
                 self.summary.fences_met += 1
                 time.sleep(_FENCE_PAUSE_S)
@@ -132,9 +139,16 @@ class LiveWriter:
         self.summary.elapsed_s = round(time.monotonic() - started, 2)
         return self.summary
 
-    def _note(self, events: int, offset: int) -> None:
-        self.summary.events = events
-        self.summary.last_offset = offset
+    def wait_until_stored(self, timeout_s: float) -> None:
+        """Wait for the last event, unless a restore overtook it. Raises StoreBehind."""
+        if self.summary.last is None:
+            return
+        try:
+            self._writer.wait_until_stored(self.summary.last, timeout_s)
+        except FenceOpen:
+            self.summary.fences_met += 1
+        except EpochChanged:
+            self.summary.epochs_met += 1
 
     def _paced(self, life: _Life, started: float) -> Iterator[NewEvent]:
         # From now on, not from the beginning: after a fence it does not hurry to catch up.

@@ -10,8 +10,8 @@ from typing import Final
 
 from shared.database import Connection
 from shared.errors import SampleAlreadyLoaded
-from shared.instance.sample.generator import first_role, sample
-from shared.instance.writer import InstanceWriter, NewEvent, OnProgress
+from shared.instance.sample.generator import example_path, first_role, sample
+from shared.instance.writer import InstanceWriter, NewEvent, OnProgress, Written
 
 # Events of one copy, about: what a progress bar expects.
 EVENTS_PER_COPY: Final = 3_200
@@ -19,19 +19,21 @@ EVENTS_PER_COPY: Final = 3_200
 
 @dataclass(frozen=True)
 class LoadSummary:
-    """What a load wrote; ``offset`` is where its last event stands."""
+    """What a load wrote; ``last`` is where its last event stands."""
 
     events: int
     by_type: dict[str, int]
-    offset: int
-    epoch: int
+    last: Written
+    example_secret: str
     seed: int
     scale: int
     elapsed_s: float
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON form."""
-        return asdict(self)
+        found = asdict(self)
+        last = found.pop("last")
+        return found | {"offset": last["offset"], "epoch": last["epoch"]}
 
 
 def check_not_loaded(conn: Connection, seed: int) -> None:
@@ -60,4 +62,4 @@ def load(
     # What comes after the sample is sealed under another key: a keyring has a past too.
     last = writer.rotate_data_key("secret")
     elapsed_s = round(time.monotonic() - started, 2)
-    return LoadSummary(kinds.total(), dict(kinds), last.offset, last.epoch, seed, scale, elapsed_s)
+    return LoadSummary(kinds.total(), dict(kinds), last, example_path(seed), seed, scale, elapsed_s)
