@@ -95,10 +95,22 @@ def kafka_settings(state: StateFolder, place: Place, user: str) -> KafkaSettings
 
 
 def write_configs(state: StateFolder, place: Place) -> None:
-    """Write ``config/NAME.toml`` for the projector and both services, anew at every start."""
+    """Write ``config/NAME.toml`` for every process and platform service, anew at every start."""
     for name in SERVICE_ROLES:
         content = tomli_w.dumps(process_settings(state, place, name)).encode()
         write_secret_file(state.config(name), content, exist_ok=True)
+    platform = tomli_w.dumps(platform_settings(state, place)).encode()
+    write_secret_file(state.config("platform"), platform, exist_ok=True)
+
+
+def platform_settings(state: StateFolder, place: Place) -> dict[str, Any]:
+    """Return what a platform service reads: its own credentials and the place's root key."""
+    kafka = kafka_settings(state, place, "platform").model_dump(mode="json", exclude_none=True)
+    return {
+        "postgres": {"dsn": postgres_dsn(state, place, "secryn_platform")},
+        "kafka": kafka,
+        "place": {"root_key_file": str(state.key("root.key"))},
+    }
 
 
 def process_settings(state: StateFolder, place: Place, name: str) -> dict[str, Any]:
