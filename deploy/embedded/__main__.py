@@ -19,6 +19,7 @@ import structlog
 from deploy.embedded.supervisor import Supervisor
 from deploy.embedded.wishes import Wishes
 from shared.errors import SecrynError, StackError
+from shared.logs import configure_logs
 
 log = structlog.get_logger(__name__)
 
@@ -64,15 +65,7 @@ def main() -> int:
     parser.add_argument("--report-fd", type=int, default=None)
     arguments = parser.parse_args()
     os.umask(0o077)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
-    )
+    configure_logs("supervisor")
     stream = None if arguments.report_fd is None else os.fdopen(arguments.report_fd, "w")
     report = Report(stream)
     supervisor = Supervisor(arguments.state, _read_wishes(), report.progress)

@@ -26,6 +26,7 @@ from shared.errors import (
     StackProcessFailed,
     error_class,
 )
+from shared.logs import configure_logs
 from shared.secretfiles import read_secret_file
 
 Tell = Callable[[str], None]
@@ -201,6 +202,8 @@ def run_in_foreground(path: Path, wishes: Wishes, tell: Tell) -> int:
     """Be the supervisor until SIGTERM or Ctrl-C; return the exit code. Raises what it met."""
 
     from deploy.embedded.supervisor import Supervisor
+
+    configure_logs("supervisor")
 
     def trouble(error: SecrynError) -> None:
         tell(f"{error.message} [{error.code}]")

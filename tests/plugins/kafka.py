@@ -8,6 +8,8 @@
         kafka.fresh_prefix()                     # a topic prefix of your own, "t3f9c2a."
         kafka.settings(prefix=...)               # ... in the settings
 
+    kafka.grant(prefix)                      # the rights that a stack's users have
+
 Users other than admin have no rights until a test gives them some. Topics are never shared:
 take a prefix of your own. The broker does not flush (it need not survive).
 """
@@ -22,11 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from kafka.admin import KafkaAdminClient
 
 from deploy.embedded.fast_start import ensure_fast_start
 from deploy.embedded.jars import default_cache, ensure_jars
-from deploy.embedded.kafka import KafkaServer, stop_kafka
+from deploy.embedded.kafka import MECHANISM, KafkaServer, stop_kafka
 from deploy.embedded.process import free_ports, mark_of
+from deploy.embedded.rights import apply_rights
 from deploy.embedded.users import ADMIN, ALL_USERS
 from shared.secretfiles import write_secret_file
 from shared.settings import KafkaSettings
@@ -57,6 +61,20 @@ class TestKafka:
             password_file=self.password_files[user],
             topic_prefix=prefix if prefix is not None else self.fresh_prefix(),
         )
+
+    def grant(self, prefix: str) -> None:
+        """Give every user the rights that it has in a stack, on the topics of ``prefix``."""
+        admin = KafkaAdminClient(
+            bootstrap_servers=self.bootstrap,
+            security_protocol="SASL_PLAINTEXT",
+            sasl_mechanism=MECHANISM,
+            sasl_plain_username=ADMIN,
+            sasl_plain_password=self.password_files[ADMIN].read_text(),
+        )
+        try:
+            apply_rights(admin, prefix)
+        finally:
+            admin.close()
 
 
 @pytest.fixture(scope="session")
