@@ -139,7 +139,10 @@ def process_settings(state: StateFolder, place: Place, name: str) -> dict[str, A
 
 
 def _backup_sections(state: StateFolder) -> dict[str, Any]:
-    return {}
+    return {
+        "storage": {"folder": str(state.folder("backups"))},
+        "keys": {"folder": str(state.folder("keks"))},
+    }
 
 
 def _restore_sections(state: StateFolder) -> dict[str, Any]:
