@@ -425,11 +425,6 @@ class StackAlreadyRunning(ConflictError):
     hint = "`secryn status` shows it; `secryn down` stops it."
 
 
-class StackPortTaken(ConflictError):
-    code = "stack.port_taken"
-    hint = "End what listens on the named port, or remove that port from the state's place.toml."
-
-
 class StackNotRunning(NotFoundError):
     code = "stack.not_running"
     hint = "Start it with `secryn up`."

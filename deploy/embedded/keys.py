@@ -13,7 +13,7 @@ from shared.secretfiles import write_secret_file
 
 ROOT_KEY_BYTES = 32
 OPERATOR = "operator"
-RESTORE_SERVICE = "restore_service"
+BACKUP_SERVICE, RESTORE_SERVICE = "backup_service", "restore_service"
 OPERATOR_PERMISSIONS = (
     "create", "download", "view_key", "restore", "approve", "configure", "hold", "delete",
     "read_audit", "read",
@@ -40,6 +40,8 @@ def ensure_keys(state: StateFolder) -> None:
             "public_key": made[ISSUER_KEY].public.raw.hex(),
             "permissions": list(OPERATOR_PERMISSIONS),
         },
+        # Its events are signed; that gives it nothing to command.
+        BACKUP_SERVICE: {"public_key": made[BACKUP_KEY].public.raw.hex(), "permissions": []},
         RESTORE_SERVICE: {
             "public_key": made[RESTORE_KEY].public.raw.hex(),
             "permissions": [ANNOUNCE],
