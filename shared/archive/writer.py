@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing_extensions import Buffer
 
 from shared.archive import members
-from shared.archive.age import EncryptWriter, Recipient
+from shared.archive.age import EncryptWriter, Identity, Recipient
 from shared.archive.manifest import (
     SIGNATURE_DOMAIN,
     BackupHeader,
@@ -65,6 +65,10 @@ class ArchiveWriter:
         self._entries: list[MemberEntry] = []
         self._next_part: dict[str, int] = {}
         self._add(members.BACKUP_JSON, encode_document(header))
+
+    def proof_identity(self) -> Identity:
+        """Return an identity that opens this one archive, for its proof."""
+        return self._age.proof_identity()
 
     @property
     def size_bytes(self) -> int:

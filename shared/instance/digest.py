@@ -38,6 +38,13 @@ class TableDigest:
         self.rows = 0
         self._sum = 0
 
+    @classmethod
+    def of(cls, row_sum: int, rows: int) -> TableDigest:
+        """Return the digest of ``rows`` rows whose SHA-512 values sum up to ``row_sum``."""
+        digest = cls()
+        digest._sum, digest.rows = row_sum, rows
+        return digest
+
     def add(self, tuple_bytes: bytes | memoryview) -> None:
         """Take in one row: its COPY tuple, from the field count on."""
         self._sum += int.from_bytes(hashlib.sha512(tuple_bytes).digest(), "big")

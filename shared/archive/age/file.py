@@ -13,13 +13,14 @@ from shared.archive.age.header import (
     MAX_HEADER_BYTES,
     MAX_STANZAS,
     Source,
+    Stanza,
     encode_header,
     read_header,
 )
 from shared.archive.age.keytypes import Identity, Recipient, check_mixing
 from shared.archive.age.scrypt import STANZA as SCRYPT
 from shared.archive.age.stream import Sink, StreamReader, StreamWriter
-from shared.errors import AgeHeaderInvalid, ArchiveLimitExceeded, WrongKeyOrHeader
+from shared.errors import AgeHeaderInvalid, ArchiveLimitExceeded, UsageError, WrongKeyOrHeader
 
 
 class EncryptWriter:
@@ -34,6 +35,14 @@ class EncryptWriter:
         stanzas = [recipient.wrap(file_key) for recipient in recipients]
         sink.write(encode_header(stanzas, file_key))
         self._stream = StreamWriter(sink, file_key)
+        self._file_key = file_key
+
+    def proof_identity(self) -> Identity:
+        """Return an identity that opens this one file, to read it back while in memory.
+
+        With own recipients nobody here has a key; what was written is proven all the same.
+        """
+        return _FileKeyIdentity(self._file_key)
 
     def write(self, data: Buffer) -> int:
         """Encrypt ``data``; return its length in bytes."""
@@ -42,6 +51,20 @@ class EncryptWriter:
     def close(self) -> None:
         """Write the final chunk."""
         self._stream.finish()
+
+
+class _FileKeyIdentity:
+    def __init__(self, file_key: bytes) -> None:
+        self._file_key = file_key
+
+    def unwrap(self, stanzas: Sequence[Stanza]) -> bytes | None:
+        return self._file_key
+
+    def to_recipient(self) -> Recipient:
+        raise UsageError("the key of one file has no recipient")
+
+    def encode(self) -> str:
+        raise UsageError("the key of one file is never written")
 
 
 class DecryptReader(io.RawIOBase):

@@ -1,0 +1,167 @@
+"""The HTTP interface of backup_service: each route builds a command or reads a model."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, Response, g, jsonify, request
+
+from backup_service.commands import parse_create
+from backup_service.context import BackupContext, object_name, receipt_name
+from backup_service.handlers.request_backup import Requester, cancel_backup, request_backup
+from backup_service.handlers.verify_backup import verify_backup
+from backup_service.handlers.view_key import parse_view, view_key
+from backup_service.instance_view import digest_instance, show_instance, show_status
+from serving.caller import current_caller, requires
+from shared.database import postgres_faults
+from shared.errors import BackupNotFound, ConflictError, UsageError
+
+CHUNK_BYTES = 1 << 20
+PAGE_DEFAULT, PAGE_MAX = 100, 1000
+_RANGE = re.compile(r"^bytes=([0-9]+)-$")
+
+
+def create_routes(context: BackupContext) -> Blueprint:
+    """Return the routes below /api/v1."""
+    routes = Blueprint("backups", __name__, url_prefix="/api/v1")
+
+    @routes.post("/backups")
+    @requires("create")
+    def create() -> tuple[Response, int]:
+        backup = request_backup(context, parse_create(_body()), _requester())
+        return jsonify(_shown(context, backup)), 202
+
+    @routes.get("/backups")
+    @requires("read")
+    def list_backups() -> Response:
+        limit = _number("limit", PAGE_DEFAULT)
+        if not 1 <= limit <= PAGE_MAX:
+            raise UsageError(f"limit must be from 1 to {PAGE_MAX}")
+        before = _number("before", 0) or None
+        with postgres_faults("reading the history"), context.pool.connection() as conn:
+            return jsonify(context.history.page(conn, limit, before))
+
+    @routes.get("/backups/<backup_id>")
+    @requires("read")
+    def show(backup_id: str) -> Response:
+        return jsonify(_shown(context, _found(context, backup_id)))
+
+    @routes.post("/backups/<backup_id>/cancel")
+    @requires("create")
+    def cancel(backup_id: str) -> Response:
+        return jsonify(cancel_backup(context, _id(backup_id), _requester()))
+
+    @routes.post("/backups/<backup_id>/key")
+    @requires("view_key")
+    def key(backup_id: str) -> Response:
+        return jsonify(view_key(context, _id(backup_id), parse_view(_body()), _requester()))
+
+    @routes.post("/backups/<backup_id>/verify")
+    @requires("read")
+    def verify(backup_id: str) -> Response:
+        return jsonify(verify_backup(context, _id(backup_id), _requester()))
+
+    @routes.get("/backups/<backup_id>/content")
+    @requires("download")
+    def content(backup_id: str) -> Response:
+        return _download(context, _found(context, backup_id))
+
+    @routes.get("/backups/<backup_id>/receipt")
+    @requires("download")
+    def receipt(backup_id: str) -> Response:
+        with context.objects.open(receipt_name(_id(backup_id))) as source:
+            return Response(source.read(), content_type="application/json")
+
+    @routes.get("/instance")
+    @requires("read")
+    def instance() -> Response:
+        return jsonify(show_instance(context))
+
+    @routes.get("/instance/digest")
+    @requires("read")
+    def digest() -> Response:
+        return jsonify(digest_instance(context))
+
+    @routes.get("/status")
+    @requires("read")
+    def status() -> Response:
+        return jsonify(show_status(context))
+
+    return routes
+
+
+def _requester() -> Requester:
+    caller = current_caller()
+    return Requester(
+        caller.name, caller.permissions, f"http:{request.remote_addr}", str(g.correlation_id)
+    )
+
+
+def _body() -> Any:
+    document = request.get_json(silent=True)
+    if document is None:
+        raise UsageError("the body is not a JSON document")
+    return document
+
+
+def _number(name: str, default: int) -> int:
+    text = request.args.get(name, str(default))
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise UsageError(f"{name} must be a whole number")
+    return int(text)
+
+
+def _id(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise BackupNotFound(f"there is no backup {text[:64]!r}") from None
+
+
+def _found(context: BackupContext, backup_id: str) -> dict[str, Any]:
+    with postgres_faults("reading the history"), context.pool.connection() as conn:
+        return context.history.get(conn, _id(backup_id))
+
+
+def _shown(context: BackupContext, backup: dict[str, Any]) -> dict[str, Any]:
+    return backup | context.progress.of(backup["backup_id"])
+
+
+def _download(context: BackupContext, backup: dict[str, Any]) -> Response:
+    """Stream the object; ``Range: bytes=N-`` goes on where a download broke off (RFC 9110)."""
+    if backup["state"] != "created":
+        raise ConflictError(f"the backup {backup['backup_id']} is {backup['state']}")
+    size, start = backup["size_bytes"], 0
+    wanted = request.headers.get("Range")
+    if wanted is not None:
+        matched = _RANGE.match(wanted)
+        if matched is None or int(matched[1]) >= size:
+            raise UsageError("only a range bytes=N- inside of the object is served")
+        start = int(matched[1])
+    name = object_name(backup["backup_id"])
+    context.objects.stat(name)
+
+    def chunks() -> Iterator[bytes]:
+        with context.objects.open(name, start) as source:
+            while data := source.read(CHUNK_BYTES):
+                yield data
+
+    digest = base64.b64encode(bytes.fromhex(backup["sha256"])).decode("ascii")
+    headers = {
+        "Content-Length": str(size - start),
+        "Accept-Ranges": "bytes",
+        "Repr-Digest": f"sha-256=:{digest}:",
+        "Content-Disposition": f'attachment; filename="{name}"',
+    }
+    if wanted is not None:
+        headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+    return Response(
+        chunks(),
+        status=200 if wanted is None else 206,
+        headers=headers,
+        content_type="application/octet-stream",
+    )

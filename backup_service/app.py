@@ -1,0 +1,83 @@
+"""The composition root of backup_service: everything is made here, once."""
+
+from __future__ import annotations
+
+from backup_service.api.routes import create_routes
+from backup_service.commands_topic import BackupCommands
+from backup_service.context import SERVICE, BackupContext
+from backup_service.history import History
+from backup_service.keys.waiting import WaitingKeys
+from backup_service.settings import BackupServiceSettings
+from backup_service.worker import BackupWorker
+from serving.app import Readiness, create_app
+from serving.audit import refusal_hook
+from serving.caller import OperatorToken
+from serving.checks import log_and_store_checks
+from serving.progress import ProgressBoard
+from serving.runtime import ServiceRuntime
+from shared.audit import AuditTrail
+from shared.database import Lock, open_pool
+from shared.eventstore import CommandConsumer, EventStore, Relay
+from shared.instance.keyring import RootKey
+from shared.kafka import Kafka
+from shared.messages import IssuerRegistry, SigningKey
+from shared.messages.topics import BACKUP_COMMANDS
+from shared.storage import LocalFolder
+
+
+def run(settings: BackupServiceSettings) -> int:
+    """Run until SIGTERM; return the exit code. Raises SecrynError when it cannot start."""
+    runtime = ServiceRuntime(SERVICE)
+    kafka = Kafka(settings.kafka, SERVICE)
+    pool = open_pool(settings.postgres, SERVICE)
+    runtime.on_close(pool.close)
+    store = EventStore("backup", Lock.BACKUP_APPEND)
+    context = BackupContext(
+        settings=settings,
+        pool=pool,
+        kafka=kafka,
+        store=store,
+        history=History(store),
+        audit=AuditTrail(store, SERVICE),
+        keys=WaitingKeys(settings.keys.folder, settings.keys.repeat_window_s),
+        objects=LocalFolder(settings.storage.folder),
+        root=RootKey.load(settings.place.root_key_file),
+        signer=SigningKey.load(settings.place.signing_key_file),
+        progress=ProgressBoard(),
+        stop=runtime.stop,
+    )
+    with pool.connection() as conn:
+        store.migrate(conn)
+        context.history.migrate(conn)
+        context.keys.migrate(conn)
+    commands = BackupCommands(context)
+    consumer = CommandConsumer(
+        kafka,
+        BACKUP_COMMANDS,
+        group_id=kafka.topic("backup.commands"),
+        issuers=IssuerRegistry.load(settings.place.issuers_file),
+        handle=commands.handle,
+        refused=commands.refused,
+    )
+    relay = Relay(
+        store,
+        kafka,
+        settings.postgres.dsn,
+        transactional_id=kafka.topic("backup.relay"),
+        lock=Lock.BACKUP_RELAY,
+        key=context.signer,
+        issuer=SERVICE,
+    )
+    runtime.add_worker("commands", consumer.run)
+    runtime.add_worker("relay", relay.run)
+    runtime.add_worker("backups", BackupWorker(context).run)
+    readiness = Readiness()
+    log_and_store_checks(readiness, pool)
+    app = create_app(
+        SERVICE,
+        OperatorToken(settings.http.token_file),
+        readiness,
+        on_refusal=refusal_hook(context.record),
+    )
+    app.register_blueprint(create_routes(context))
+    return runtime.run(app, settings.http)

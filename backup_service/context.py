@@ -1,0 +1,53 @@
+"""What every handler works with; made once, in the composition root."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from backup_service.history import History
+from backup_service.keys.waiting import WaitingKeys
+from backup_service.settings import BackupServiceSettings
+from serving.progress import ProgressBoard
+from shared.audit import AuditEntry, AuditTrail
+from shared.database import Pool, postgres_faults
+from shared.eventstore import EventStore
+from shared.instance.keyring import RootKey
+from shared.kafka import Kafka
+from shared.messages import SigningKey
+from shared.storage import ObjectStore
+
+SERVICE = "backup_service"
+
+
+@dataclass(frozen=True)
+class BackupContext:
+    """The parts of backup_service."""
+
+    settings: BackupServiceSettings
+    pool: Pool
+    kafka: Kafka
+    store: EventStore
+    history: History
+    audit: AuditTrail
+    keys: WaitingKeys
+    objects: ObjectStore
+    root: RootKey
+    signer: SigningKey
+    progress: ProgressBoard
+    stop: threading.Event
+
+    def record(self, entry: AuditEntry, correlation_id: str) -> None:
+        """Record an audit entry in a transaction of its own."""
+        with postgres_faults("recording the audit trail"), self.pool.connection() as conn:
+            self.audit.record(conn, entry, correlation_id)
+
+
+def object_name(backup_id: object) -> str:
+    """Return the name of a backup's encrypted object."""
+    return f"{backup_id}.age"
+
+
+def receipt_name(backup_id: object) -> str:
+    """Return the name of the signed receipt beside it."""
+    return f"{backup_id}.receipt.json"

@@ -1,0 +1,323 @@
+"""Make a backup: barrier, snapshot, archive, proof, BackupCreated; or nothing at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import structlog
+
+from backup_service import events as ev
+from backup_service.context import BackupContext, object_name, receipt_name
+from backup_service.events import Backup
+from backup_service.snapshot.archive import WrittenArchive, make_header, write_archive
+from backup_service.snapshot.proof import prove
+from backup_service.snapshot.receipt import write_receipt
+from backup_service.snapshot.session import Snapshot, open_snapshot
+from shared.archive.age import (
+    HybridIdentity,
+    Identity,
+    Recipient,
+    X25519Identity,
+    parse_recipient,
+    recipient_fingerprint,
+)
+from shared.archive.keyfile import KeyFile
+from shared.archive.manifest import BackupHeader
+from shared.audit import AuditEntry
+from shared.database import Lock, postgres_faults, try_lock, unlock
+from shared.errors import (
+    BackupFailedError,
+    Cancelled,
+    ConcurrencyConflict,
+    Interrupted,
+    NoSpace,
+    PostgresUnavailable,
+    RestoreInProgress,
+    SecrynError,
+)
+from shared.eventstore import EventMeta, NewEvent
+from shared.instance.barrier import wait_for_barrier
+from shared.messages.topics import BACKUP_EVENTS
+
+log = structlog.get_logger(__name__)
+
+CANCEL_LOOK_S = 0.5
+
+
+@dataclass
+class _Run:
+    """One backup while it is made."""
+
+    context: BackupContext
+    backup: Backup
+    started_at: datetime
+    meta: EventMeta
+    last_look: float = 0.0
+
+    @property
+    def id(self) -> UUID:
+        return UUID(self.backup.backup_id)
+
+    def look(self) -> None:
+        """Go on, or raise Interrupted or Cancelled."""
+        if self.context.stop.is_set():
+            raise Interrupted("the service stopped while the backup was made")
+        if time.monotonic() - self.last_look < CANCEL_LOOK_S:
+            return
+        self.last_look = time.monotonic()
+        with postgres_faults("looking for a cancellation"), self.context.pool.connection() as conn:
+            if self.context.history.load(conn, self.backup.backup_id).cancel_requested:
+                raise Cancelled("the backup was cancelled")
+
+    def step(self, name: str, total_bytes: int | None = None) -> None:
+        """Show the step that begins."""
+        self.look()
+        self.context.progress.step(self.backup.backup_id, name, total_bytes)
+
+
+def create_backup(context: BackupContext, backup_id: str) -> None:
+    """Make the requested backup. Ends in BackupCreated, BackupFailed or BackupCancelled."""
+    run = _start(context, backup_id)
+    try:
+        own = [parse_recipient(text) for text in _requested_recipients(context, backup_id)]
+        identity = None if own else _new_identity(context)
+        recipients = own or [identity.to_recipient()] if identity else own
+        run.step("waiting for the store")
+        with _guard(context):
+            _barrier(run)
+            with open_snapshot(context.settings.postgres.dsn) as snapshot:
+                header = make_header(run.id, context.settings.place, snapshot, run.started_at)
+                written = _write(run, snapshot, header, recipients)
+        _prove(run, written, identity)
+        facts = _facts(run, header, written, identity, own)
+        write_receipt(context.objects, receipt_name(backup_id), facts, context.signer)
+        _announce(run, facts, identity, header)
+    except SecrynError as error:
+        _fail(run, error)
+    except Exception as error:
+        log.error("backup.crashed", backup_id=backup_id, exc_info=error)
+        _fail(run, BackupFailedError(f"an unexpected error ({type(error).__name__})"))
+    finally:
+        context.progress.end(backup_id)
+
+
+def _start(context: BackupContext, backup_id: str) -> _Run:
+    context.progress.begin(backup_id)
+    with postgres_faults("starting the backup"), context.pool.connection() as conn:
+        backup = context.history.load(conn, backup_id)
+        facts = backup.facts
+        meta = EventMeta(facts["requested_by"], facts["correlation_id"], backup_id)
+        started = NewEvent(ev.STARTED, {"backup_id": backup_id}, BACKUP_EVENTS)
+        context.history.append(conn, backup_id, backup.version, [started], meta)
+        backup = context.history.load(conn, backup_id)
+    return _Run(context, backup, datetime.now(UTC), meta)
+
+
+def _requested_recipients(context: BackupContext, backup_id: str) -> list[str]:
+    with postgres_faults("reading the request"), context.pool.connection() as conn:
+        first = context.store.read_stream(conn, ev.stream_of(backup_id))[0]
+    return list(first.data["recipients"])
+
+
+def _new_identity(context: BackupContext) -> HybridIdentity | X25519Identity:
+    if context.settings.backup.key_type == "x25519":
+        return X25519Identity.generate()
+    return HybridIdentity.generate()
+
+
+@contextmanager
+def _guard(context: BackupContext) -> Iterator[None]:
+    """Hold restores off until the snapshot was read. Raises RestoreInProgress."""
+    with postgres_faults("taking the guard"):
+        conn = psycopg.connect(context.settings.postgres.dsn, autocommit=True, connect_timeout=10)
+    with conn:
+        if not try_lock(conn, Lock.GUARD, shared=True):
+            raise RestoreInProgress("a restore is about to fence the instance")
+        try:
+            yield
+        finally:
+            unlock(conn, Lock.GUARD, shared=True)
+
+
+def _barrier(run: _Run) -> None:
+    context = run.context
+    if not run.backup.facts["at_position"]:
+        timeout_s = context.settings.backup.barrier_timeout_s
+        wait_for_barrier(context.kafka, context.pool, timeout_s, context.stop)
+
+
+def _write(
+    run: _Run, snapshot: Snapshot, header: BackupHeader, recipients: list[Recipient]
+) -> WrittenArchive:
+    context, name = run.context, object_name(run.id)
+    _check_space(context)
+    run.step("writing the archive")
+    writer = context.objects.create(name)
+
+    def on_progress(read_bytes: int, total_bytes: int, rows: int) -> None:
+        run.look()
+        context.progress.advance(run.backup.backup_id, min(read_bytes, total_bytes), rows)
+
+    try:
+        written = write_archive(
+            snapshot,
+            writer,
+            recipients,
+            header,
+            root=context.root,
+            signer=context.signer,
+            settings=context.settings.backup,
+            on_progress=on_progress,
+        )
+        writer.commit()
+    finally:
+        writer.abort()
+    return written
+
+
+def _check_space(context: BackupContext) -> None:
+    free = context.objects.free_bytes()
+    least = context.settings.backup.least_free_bytes
+    if free is not None and free < least:
+        raise NoSpace(f"the storage has {free} bytes free; a backup leaves at least {least}")
+
+
+def _prove(run: _Run, written: WrittenArchive, identity: Identity | None) -> None:
+    total = written.summary.size_bytes
+    run.step("proving it: reading it back", total)
+
+    def on_progress(read_bytes: int) -> None:
+        run.look()
+        run.context.progress.advance(run.backup.backup_id, read_bytes)
+
+    prover = identity if identity is not None else written.proof_identity
+    prove(run.context.objects, object_name(run.id), written.summary, prover, on_progress)
+
+
+def _facts(
+    run: _Run,
+    header: BackupHeader,
+    written: WrittenArchive,
+    identity: Identity | None,
+    own: list[Recipient],
+) -> dict[str, Any]:
+    manifest, now = written.summary.manifest, datetime.now(UTC)
+    recipients = own if identity is None else [identity.to_recipient()]
+    fingerprints = [recipient_fingerprint(recipient.encode()) for recipient in recipients]
+    return {
+        "backup_id": run.backup.backup_id,
+        "instance_id": str(header.instance_id),
+        "environment": header.environment,
+        "epoch": header.epoch,
+        "cluster_id": header.cluster_id,
+        "topic_id": header.topic_id,
+        "offset": header.offset,
+        "schema_version": header.schema_version,
+        "digest": manifest.digest,
+        "tables": {
+            name: {"rows": entry.rows, "digest": entry.digest}
+            for name, entry in manifest.tables.items()
+        },
+        "size_bytes": written.summary.size_bytes,
+        "sha256": written.summary.sha256,
+        "location": f"{run.context.objects.location}/{object_name(run.id)}",
+        "key_fingerprint": fingerprints[0] if identity is not None else None,
+        "recipient_fingerprints": fingerprints,
+        "signer": manifest.signer,
+        "requested_by": run.backup.facts["requested_by"],
+        "reason": run.backup.facts["reason"],
+        "started_at": run.started_at.isoformat(),
+        "proven_at": now.isoformat(),
+        "duration_s": round((now - run.started_at).total_seconds(), 3),
+        "behind": bool(run.backup.facts["at_position"]),
+    }
+
+
+def _announce(
+    run: _Run, facts: dict[str, Any], identity: Identity | None, header: BackupHeader
+) -> None:
+    """Append BackupCreated; the key begins to wait in the same transaction."""
+    context = run.context
+    created = NewEvent(ev.CREATED, facts, BACKUP_EVENTS)
+    with postgres_faults("announcing the backup"), context.pool.connection() as conn:
+        try:
+            context.history.append(conn, run.id, run.backup.version, [created], run.meta)
+        except ConcurrencyConflict:
+            raise Cancelled("the backup was cancelled") from None
+        if identity is not None:
+            key_file = KeyFile(
+                identity=identity,
+                backup_id=run.backup.backup_id,
+                instance_id=str(header.instance_id),
+                environment=header.environment,
+                created_at=header.created_at.isoformat(timespec="seconds"),
+                sha256=facts["sha256"],
+                signer=facts["signer"],
+            )
+            context.keys.deposit(conn, run.id, key_file.render())
+        _audit(run, conn, offset=header.offset)
+    log.info("backup.created", backup_id=run.backup.backup_id, offset=header.offset,
+             size_bytes=facts["size_bytes"], duration_s=facts["duration_s"])  # fmt: skip
+
+
+def _fail(run: _Run, error: SecrynError) -> None:
+    """Leave nothing behind, and say why."""
+    fault = {"code": error.code, "message": error.message, "hint": error.advice}
+    finish_failed(run.context, run.backup.backup_id, fault, run.meta)
+
+
+def finish_failed(
+    context: BackupContext, backup_id: str, fault: dict[str, Any], meta: EventMeta
+) -> None:
+    """Record that a backup failed or was cancelled, and delete what it left.
+
+    The deletion happens inside the transaction, behind the append: a BackupCreated that was on
+    its way either stands by then, and nothing is deleted, or can come no more.
+    """
+    kind = ev.CANCELLED if fault["code"] == Cancelled.code else ev.FAILED
+    event = NewEvent(kind, {"backup_id": backup_id, "error": fault}, BACKUP_EVENTS)
+    entry = AuditEntry(
+        "backup.create", "failure", meta.actor, "backup", backup_id,
+        code=fault["code"], message=fault["message"],
+    )  # fmt: skip
+    while True:
+        try:
+            with postgres_faults("recording the failure"), context.pool.connection() as conn:
+                backup = context.history.load(conn, backup_id)
+                if backup.ended:
+                    return
+                context.history.append(conn, backup_id, backup.version, [event], meta)
+                context.audit.record(conn, entry, meta.correlation_id)
+                remove_remains(context, backup_id)
+        except ConcurrencyConflict:
+            continue
+        except PostgresUnavailable:
+            # Recovery at the next start finds it running without a runner.
+            log.warning("backup.failure_unrecorded", backup_id=backup_id, code=fault["code"])
+            return
+        log.warning("backup.failed", backup_id=backup_id, code=fault["code"],
+                    reason=fault["message"])  # fmt: skip
+        return
+
+
+def remove_remains(context: BackupContext, backup_id: str) -> None:
+    """Delete whatever a backup that did not come about left; may be repeated."""
+    context.objects.sweep(object_name(backup_id))
+    context.objects.delete(object_name(backup_id))
+    context.objects.delete(receipt_name(backup_id))
+    context.keys.destroy(UUID(backup_id))
+
+
+def _audit(run: _Run, conn: psycopg.Connection[Any], offset: int) -> None:
+    entry = AuditEntry(
+        "backup.created", "success", run.meta.actor, "backup", run.backup.backup_id,
+        log_offset=offset,
+    )  # fmt: skip
+    run.context.audit.record(conn, entry, run.meta.correlation_id)

@@ -1,0 +1,103 @@
+"""A request for a backup: stored once, answered the same each time."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from backup_service import events as ev
+from backup_service.commands import CreateBackup
+from backup_service.context import BackupContext
+from shared.archive.age import recipient_fingerprint
+from shared.audit import AuditEntry
+from shared.database import postgres_faults
+from shared.errors import AccessError, ConcurrencyConflict, ConflictError
+from shared.eventstore import EventMeta, NewEvent
+from shared.messages.topics import BACKUP_EVENTS
+
+
+@dataclass(frozen=True)
+class Requester:
+    """Who asks: a name for the history, what it may do, and from where."""
+
+    name: str
+    permissions: frozenset[str]
+    source: str
+    correlation_id: str
+    allowed_recipients: frozenset[str] | None = None
+
+
+def request_backup(
+    context: BackupContext, command: CreateBackup, requester: Requester
+) -> dict[str, Any]:
+    """Store the request and return the backup as it stands; a repeated command changes nothing.
+
+    Raises AccessError without the permission, UnavailableError.
+    """
+    _check_rights(command, requester)
+    backup_id = command.backup_id
+    requested = NewEvent(
+        ev.REQUESTED,
+        {
+            "backup_id": str(backup_id),
+            "command_id": str(command.command_id),
+            "instance_id": str(context.settings.place.instance_id),
+            "reason": command.reason,
+            "recipients": list(command.recipients),
+            "recipient_fingerprints": [recipient_fingerprint(r) for r in command.recipients],
+            "at_position": command.at_position,
+        },
+        BACKUP_EVENTS,
+    )
+    meta = EventMeta(requester.name, requester.correlation_id, str(command.command_id))
+    with postgres_faults("storing the request"), context.pool.connection() as conn:
+        if not context.history.exists(conn, backup_id):
+            entry = AuditEntry(
+                "backup.create", "success", requester.name, "backup", str(backup_id),
+                requester.source, message=command.reason,
+            )  # fmt: skip
+            # Where the same command came in twice at once, the other copy stored it.
+            with suppress(ConcurrencyConflict), conn.transaction():
+                context.history.append(conn, backup_id, 0, [requested], meta)
+                context.audit.record(conn, entry, requester.correlation_id)
+        return context.history.get(conn, backup_id)
+
+
+def _check_rights(command: CreateBackup, requester: Requester) -> None:
+    if "create" not in requester.permissions:
+        raise AccessError("the permission create is missing")
+    if not command.recipients:
+        return
+    # Naming who can open a backup is reading everything in it.
+    if "view_key" not in requester.permissions:
+        raise AccessError("naming a recipient takes the permission view_key")
+    allowed = requester.allowed_recipients
+    if allowed is not None and not allowed.issuperset(command.recipients):
+        raise AccessError("the issuer may not name this recipient")
+
+
+def cancel_backup(context: BackupContext, backup_id: str, requester: Requester) -> dict[str, Any]:
+    """Ask for a backup to be given up; one that waits is cancelled at once.
+
+    Raises BackupNotFound, ConflictError when it has ended.
+    """
+    meta = EventMeta(requester.name, requester.correlation_id)
+    with postgres_faults("cancelling"), context.pool.connection() as conn:
+        backup = context.history.load(conn, backup_id)
+        if backup.ended:
+            raise ConflictError(f"the backup {backup_id} has ended: {backup.state}")
+        fault = {"code": "cancelled", "message": f"cancelled by {requester.name}", "hint": None}
+        event = (
+            NewEvent(ev.CANCELLED, {"backup_id": backup_id, "error": fault}, BACKUP_EVENTS)
+            if backup.state == "requested"
+            else NewEvent(ev.CANCEL_REQUESTED, {"backup_id": backup_id}, BACKUP_EVENTS)
+        )
+        context.history.append(conn, backup_id, backup.version, [event], meta)
+        context.audit.record(
+            conn,
+            AuditEntry("backup.cancel", "success", requester.name, "backup", backup_id,
+                       requester.source),
+            requester.correlation_id,
+        )  # fmt: skip
+        return context.history.get(conn, backup_id)

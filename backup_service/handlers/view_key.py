@@ -1,0 +1,75 @@
+"""View Key: once, to one; repeatable by the same request for a while."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from backup_service import events as ev
+from backup_service.context import BackupContext
+from backup_service.handlers.request_backup import Requester
+from shared.archive.age import parse_recipient
+from shared.audit import AuditEntry
+from shared.database import postgres_faults
+from shared.errors import AccessError, ConflictError, KeyNotReady, UsageError
+from shared.eventstore import EventMeta, NewEvent
+from shared.messages.topics import BACKUP_EVENTS
+
+
+class ViewKey(BaseModel):
+    """Take the key of a backup, sealed to a one-time recipient of the viewer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request_id: UUID
+    recipient: Annotated[str, Field(min_length=1, max_length=8192)]
+
+
+def parse_view(document: Any) -> ViewKey:
+    """Read the request. Raises UsageError, naming the field."""
+    try:
+        command = ViewKey.model_validate(document)
+    except ValidationError as error:
+        fields = ", ".join(str(fault["loc"][0]) for fault in error.errors() if fault["loc"])
+        raise UsageError(f"the request is refused: {fields or 'not a JSON object'}") from None
+    parse_recipient(command.recipient)
+    return command
+
+
+def view_key(
+    context: BackupContext, backup_id: str, command: ViewKey, requester: Requester
+) -> dict[str, Any]:
+    """Return the key sealed to the viewer.
+
+    Raises KeyNotReady, KeyAlreadyViewed (with when and by whom), KeyExpired, ConflictError for a
+    backup that was encrypted to own recipients, AccessError.
+    """
+    if "view_key" not in requester.permissions:
+        raise AccessError("the permission view_key is missing")
+    identity = UUID(backup_id)
+    with postgres_faults("viewing the key"), context.pool.connection() as conn:
+        backup = context.history.load(conn, backup_id)
+        if backup.state != "created":
+            raise KeyNotReady(f"the backup {backup_id} is {backup.state}")
+        if backup.facts["recipients"]:
+            raise ConflictError(
+                f"no key of {backup_id} waits: it was encrypted to recipients of your own"
+            )
+        viewing = context.keys.view(
+            conn, identity, command.request_id, command.recipient, requester.name
+        )
+        if viewing.first:
+            meta = EventMeta(requester.name, requester.correlation_id, str(command.request_id))
+            event = NewEvent(ev.KEY_VIEWED, {"backup_id": backup_id}, BACKUP_EVENTS)
+            # The row of the key is locked: its backup's version is read behind that lock.
+            version = context.history.load(conn, backup_id).version
+            context.history.append(conn, backup_id, version, [event], meta)
+            entry = AuditEntry(
+                "key.view", "success", requester.name, "backup", backup_id, requester.source
+            )
+            context.audit.record(conn, entry, requester.correlation_id)
+    # The row first, committed, then the key: killed in between, `tidy` does it at the next start.
+    context.keys.destroy(identity)
+    return {"backup_id": backup_id, "sealed_key": viewing.sealed.hex()}

@@ -1,0 +1,121 @@
+"""Every backup there ever was: the streams, and a read model of them in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from backup_service import events as ev
+from backup_service.events import Backup, fold_backup, stream_of
+from shared.database import Connection
+from shared.errors import BackupNotFound
+from shared.eventstore import EventMeta, EventStore, NewEvent, StoredEvent
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS backup.backups (
+    backup_id uuid PRIMARY KEY,
+    requested_position bigint NOT NULL,
+    state text NOT NULL,
+    document jsonb NOT NULL
+);
+CREATE INDEX IF NOT EXISTS backups_requested ON backup.backups (requested_position DESC);
+CREATE INDEX IF NOT EXISTS backups_open ON backup.backups (requested_position)
+    WHERE state IN ('requested', 'running');
+"""
+
+
+class History:
+    """The backups of one instance; every method runs in the caller's transaction."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+
+    def migrate(self, conn: Connection) -> None:
+        """Make the read model's table where it is missing."""
+        conn.execute(_SCHEMA)
+
+    def load(self, conn: Connection, backup_id: object) -> Backup:
+        """Return a backup from its events. Raises BackupNotFound."""
+        backup = fold_backup(backup_id, self._store.read_stream(conn, stream_of(backup_id)))
+        if backup.version == 0:
+            raise BackupNotFound(f"there is no backup {backup_id}")
+        return backup
+
+    def exists(self, conn: Connection, backup_id: object) -> bool:
+        """Tell whether the backup was ever requested."""
+        return self._store.version(conn, stream_of(backup_id)) > 0
+
+    def append(
+        self,
+        conn: Connection,
+        backup_id: object,
+        expected_version: int,
+        events: Sequence[NewEvent],
+        meta: EventMeta,
+    ) -> list[StoredEvent]:
+        """Append to a backup's stream and bring the read model up to it.
+
+        Raises ConcurrencyConflict when somebody else decided first.
+        """
+        stored = self._store.append(conn, stream_of(backup_id), expected_version, events, meta)
+        backup = fold_backup(backup_id, self._store.read_stream(conn, stream_of(backup_id)))
+        conn.execute(
+            "INSERT INTO backup.backups (backup_id, requested_position, state, document) "
+            "VALUES (%s, %s, %s, %s) ON CONFLICT (backup_id) "
+            "DO UPDATE SET state = EXCLUDED.state, document = EXCLUDED.document",
+            (backup.backup_id, stored[0].position, backup.state, Jsonb(backup.as_json())),
+        )
+        return stored
+
+    def get(self, conn: Connection, backup_id: object) -> dict[str, Any]:
+        """Return what is shown of a backup. Raises BackupNotFound."""
+        row = conn.execute(
+            "SELECT document FROM backup.backups WHERE backup_id = %s", (backup_id,)
+        ).fetchone()
+        if row is None:
+            raise BackupNotFound(f"there is no backup {backup_id}")
+        document: dict[str, Any] = row[0]
+        return document
+
+    def page(self, conn: Connection, limit: int, before: int | None) -> dict[str, Any]:
+        """Return up to ``limit`` backups, the newest first, and where the next page begins."""
+        rows = conn.execute(
+            "SELECT requested_position, document FROM backup.backups "
+            "WHERE %(before)s::bigint IS NULL OR requested_position < %(before)s "
+            "ORDER BY requested_position DESC LIMIT %(limit)s",
+            {"before": before, "limit": limit + 1},
+        ).fetchall()
+        page = rows[:limit]
+        more = len(rows) > limit
+        return {
+            "backups": [document for _, document in page],
+            "next_before": page[-1][0] if more else None,
+        }
+
+    def in_state(self, conn: Connection, state: str) -> list[str]:
+        """Return the ids of the backups in ``state``, the oldest request first."""
+        rows = conn.execute(
+            "SELECT backup_id FROM backup.backups WHERE state = %s ORDER BY requested_position",
+            (state,),
+        )
+        return [str(row[0]) for row in rows]
+
+    def rebuild(self, conn: Connection) -> int:
+        """Make the read model anew from the events; return how many backups there are."""
+        conn.execute("TRUNCATE backup.backups")
+        seen: dict[str, int] = {}
+        after = 0
+        while events := self._store.read_all(conn, after, 1000):
+            after = events[-1].position
+            for event in events:
+                if event.type == ev.REQUESTED:
+                    seen[event.stream.removeprefix("backup-")] = event.position
+        for backup_id, position in seen.items():
+            backup = self.load(conn, backup_id)
+            conn.execute(
+                "INSERT INTO backup.backups VALUES (%s, %s, %s, %s)",
+                (backup_id, position, backup.state, Jsonb(backup.as_json())),
+            )
+        return len(seen)

@@ -1,0 +1,69 @@
+"""One snapshot of the store at offset S, joined by parallel readers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import IsolationLevel, sql
+
+from shared.database import Connection, postgres_faults
+from shared.errors import LogLost, RestoreInProgress
+from shared.instance.migrate import schema_version
+from shared.instance.position import LogPosition, read_position
+from shared.instance.tables import TableInfo, list_tables
+
+INSTANCE_SCHEMA = "instance"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A transaction that sees the store as it was at ``position.position``."""
+
+    dsn: str
+    id: str
+    position: LogPosition
+    schema_version: int
+    tables: tuple[TableInfo, ...]
+
+    @contextmanager
+    def reader(self) -> Iterator[Connection]:
+        """Open another connection that sees exactly the same."""
+        with postgres_faults("joining the snapshot"), connect_reader(self.dsn) as conn:
+            conn.execute("SELECT set_config('idle_in_transaction_session_timeout', '0', false)")
+            conn.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self.id)))
+            yield conn
+
+
+def connect_reader(dsn: str) -> Connection:
+    """Connect for reading in REPEATABLE READ. Raises psycopg.OperationalError."""
+    conn: Connection = psycopg.connect(dsn, connect_timeout=10)
+    conn.isolation_level = IsolationLevel.REPEATABLE_READ
+    conn.read_only = True
+    return conn
+
+
+@contextmanager
+def open_snapshot(dsn: str) -> Iterator[Snapshot]:
+    """Begin the snapshot; it ends with the block, and holds vacuum back no longer.
+
+    Raises RestoreInProgress behind an open fence, LogLost when the store has no position.
+    """
+    with postgres_faults("opening the snapshot"), connect_reader(dsn) as conn:
+        position = read_position(conn, INSTANCE_SCHEMA)
+        if position.fenced:
+            raise RestoreInProgress("a restore has fenced the instance")
+        if position.cluster_id is None or position.topic_id is None:
+            raise LogLost("the store is not connected to a log yet")
+        row = conn.execute("SELECT pg_export_snapshot()").fetchone()
+        assert row is not None
+        yield Snapshot(
+            dsn=dsn,
+            id=row[0],
+            position=position,
+            schema_version=schema_version(conn, INSTANCE_SCHEMA),
+            tables=tuple(list_tables(conn, INSTANCE_SCHEMA)),
+        )
+        conn.rollback()

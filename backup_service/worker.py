@@ -1,0 +1,61 @@
+"""Run requested backups, one after another: of all replicas one works at a time."""
+
+from __future__ import annotations
+
+import threading
+
+import psycopg
+import structlog
+
+from backup_service.context import BackupContext
+from backup_service.handlers.create_backup import create_backup
+from backup_service.handlers.recover import recover_backups
+from shared.database import Connection, Lock, postgres_faults, try_lock
+from shared.errors import SecrynError
+
+log = structlog.get_logger(__name__)
+
+IDLE_S = 0.1
+TIDY_S = 30.0
+RETRY_S = 1.0
+
+
+class BackupWorker:
+    """Take the worker's lock, recover, then make what was requested."""
+
+    def __init__(self, context: BackupContext) -> None:
+        self._context = context
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop``; lost parts are waited for."""
+        while not stop.is_set():
+            try:
+                with (
+                    postgres_faults("working"),
+                    psycopg.connect(
+                        self._context.settings.postgres.dsn, autocommit=True, connect_timeout=10
+                    ) as conn,
+                ):
+                    self._work(conn, stop)
+            except SecrynError as error:
+                log.warning("worker.interrupted", code=error.code, reason=error.message)
+                stop.wait(RETRY_S)
+
+    def _work(self, conn: Connection, stop: threading.Event) -> None:
+        while not try_lock(conn, Lock.BACKUP_WORKER):
+            if stop.wait(RETRY_S):
+                return
+        recover_backups(self._context)
+        idle_s = 0.0
+        while not stop.is_set():
+            # The lock's session is asked first: without it another replica may be at work.
+            requested = self._context.history.in_state(conn, "requested")
+            if requested:
+                create_backup(self._context, requested[0])
+                continue
+            idle_s += IDLE_S
+            if idle_s >= TIDY_S:
+                idle_s = 0.0
+                with self._context.pool.connection() as tidying:
+                    self._context.keys.tidy(tidying)
+            stop.wait(IDLE_S)
