@@ -1,0 +1,74 @@
+"""The commands of restore_service; HTTP and Kafka build the same ones."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Self
+from uuid import UUID, uuid5
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shared.errors import MessageUnreadable, PartialScope, UsageError
+
+RESTORE_INSTANCE = "com.secryn.restore.run.v1"
+_RESTORES = UUID("0f0b6c52-6d55-5d0e-8a55-6c9d2b6a1f7d")
+SCOPE_FIELDS = frozenset(
+    {"project", "projects", "vault", "vaults", "secret", "secrets", "tables", "only", "scope",
+     "include", "exclude", "filter", "merge", "path", "paths"}
+)  # fmt: skip
+Line = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]*$")]
+
+
+class RestoreInstance(BaseModel):
+    """Replace the whole instance by a backup; ``sealed_key`` is the hex of an age file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command_id: UUID
+    target_instance_id: UUID
+    sealed_key: Annotated[
+        str, Field(pattern=r"^([0-9a-f]{2})+$", max_length=256 * 1024, repr=False)
+    ]
+    reason: Line
+    backup_id: UUID | None = None
+    upload_id: UUID | None = None
+    source_instance_id: UUID | None = None
+    trust_signer: Line | None = None
+    environment: Line | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.backup_id is None) == (self.upload_id is None):
+            raise ValueError("name either backup_id or upload_id")
+        return self
+
+    @property
+    def restore_id(self) -> UUID:
+        """Return the id of the restore that this command makes."""
+        return uuid5(_RESTORES, str(self.command_id))
+
+
+def parse_restore(document: Any) -> RestoreInstance:
+    """Read a command from JSON; no message repeats a value. Raises PartialScope, UsageError."""
+    if not isinstance(document, dict):
+        raise UsageError("the command is not a JSON object")
+    scoped = sorted(SCOPE_FIELDS & {str(name).lower() for name in document})
+    if scoped:
+        raise PartialScope(f"the command selects a part of the instance ({', '.join(scoped)})")
+    try:
+        return RestoreInstance.model_validate(document)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc']) or 'command'}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        raise UsageError(f"the command is refused: {faults}") from None
+
+
+def parse_restore_message(data: bytes) -> RestoreInstance:
+    """Read a command from a message's body. Raises MessageUnreadable, and as above."""
+    try:
+        document = json.loads(data)
+    except ValueError:
+        raise MessageUnreadable("the command's body is not JSON") from None
+    return parse_restore(document)

@@ -1,0 +1,56 @@
+"""What every handler works with; made once, in the composition root."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from restore_service.history import History
+from restore_service.recipient.keys import RecipientKeys
+from restore_service.settings import RestoreServiceSettings
+from serving.progress import ProgressBoard
+from shared.archive.keyfile import KeyFile
+from shared.audit import AuditEntry, AuditTrail
+from shared.database import Connection, Pool, postgres_faults
+from shared.eventstore import EventStore
+from shared.instance.keyring import RootKey
+from shared.kafka import Kafka
+from shared.messages import SigningKey
+from shared.storage import ObjectStore
+
+SERVICE = "restore_service"
+
+
+@dataclass(frozen=True)
+class RestoreContext:
+    """The parts of restore_service. ``keys`` holds given keys until their restore begins."""
+
+    settings: RestoreServiceSettings
+    pool: Pool
+    kafka: Kafka
+    store: EventStore
+    history: History
+    audit: AuditTrail
+    recipients: RecipientKeys
+    backups: ObjectStore
+    uploads: ObjectStore
+    root: RootKey
+    signer: SigningKey
+    trusted_signers: frozenset[str]
+    progress: ProgressBoard
+    stop: threading.Event
+    runner: str
+    keys: dict[str, KeyFile] = field(default_factory=dict, repr=False)
+
+    def record(self, entry: AuditEntry, correlation_id: str) -> None:
+        """Record an audit entry in a transaction of its own."""
+        with self.transaction("recording the audit trail") as conn:
+            self.audit.record(conn, entry, correlation_id)
+
+    @contextmanager
+    def transaction(self, doing: str) -> Iterator[Connection]:
+        """Run a block in a transaction of its own."""
+        with postgres_faults(doing), self.pool.connection() as conn:
+            yield conn

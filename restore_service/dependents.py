@@ -1,0 +1,64 @@
+"""What hangs on the store from outside of it: it would follow the old tables through a rename."""
+
+from __future__ import annotations
+
+from shared.database import Connection
+from shared.errors import DependentObjects
+
+_OUTSIDE = """
+WITH ours AS (
+    SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = %(schema)s
+)
+SELECT 'view ' || v.oid::regclass::text
+FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass
+JOIN pg_class v ON v.oid = r.ev_class JOIN pg_namespace n ON n.oid = v.relnamespace
+WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid IN (SELECT oid FROM ours)
+  AND n.nspname <> %(schema)s
+UNION
+SELECT 'foreign key ' || conname || ' of ' || conrelid::regclass::text
+FROM pg_constraint WHERE contype = 'f'
+  AND (confrelid IN (SELECT oid FROM ours)) <> (conrelid IN (SELECT oid FROM ours))
+UNION
+SELECT 'function ' || p.oid::regprocedure::text
+FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid AND d.classid = 'pg_proc'::regclass
+JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname <> %(schema)s AND (
+  (d.refclassid = 'pg_class'::regclass AND d.refobjid IN (SELECT oid FROM ours))
+  OR (d.refclassid = 'pg_type'::regclass
+      AND d.refobjid IN (SELECT oid FROM pg_type WHERE typrelid IN (SELECT oid FROM ours))))
+UNION
+SELECT 'table ' || c.oid::regclass::text
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE i.inhparent IN (SELECT oid FROM ours) AND n.nspname <> %(schema)s
+UNION
+SELECT 'trigger ' || tgname || ' on ' || tgrelid::regclass::text
+FROM pg_trigger WHERE tgrelid IN (SELECT oid FROM ours) AND NOT tgisinternal
+UNION
+SELECT 'publication ' || p.pubname
+FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+WHERE r.prrelid IN (SELECT oid FROM ours)
+"""
+_SCHEMA_PUBLICATIONS = """
+SELECT 'publication ' || p.pubname
+FROM pg_publication_namespace r JOIN pg_publication p ON p.oid = r.pnpubid
+JOIN pg_namespace n ON n.oid = r.pnnspid WHERE n.nspname = %(schema)s
+"""
+
+
+def check_dependents(conn: Connection, schema: str) -> None:
+    """Refuse to go on while something outside depends on ``schema``.
+
+    A function whose body is a string is not known to depend on anything (PostgreSQL manual,
+    "Dependency Tracking"): it finds the new tables by their names.
+
+    Raises DependentObjects, naming all of them.
+    """
+    found = {row[0] for row in conn.execute(_OUTSIDE, {"schema": schema})}
+    if conn.execute("SELECT to_regclass('pg_catalog.pg_publication_namespace')").fetchone() != (
+        None,
+    ):
+        found |= {row[0] for row in conn.execute(_SCHEMA_PUBLICATIONS, {"schema": schema})}
+    if found:
+        raise DependentObjects(f"these depend on the store: {', '.join(sorted(found))}")

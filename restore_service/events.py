@@ -1,0 +1,109 @@
+"""The events of restore_service: types, and the fold that gives a restore's state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.eventstore import StoredEvent
+from shared.instance.events import RestoreAborted, Restored, RestoreStarted
+
+PREFIX = "com.secryn.restore."
+REQUESTED = PREFIX + "requested.v1"
+CHECKED = PREFIX + "checked.v1"
+LOADED = PREFIX + "loaded.v1"
+CUT_OVER = PREFIX + "cut_over.v1"
+COMPLETED = PREFIX + "completed.v1"
+ABORTED = PREFIX + "aborted.v1"
+FAILED = PREFIX + "failed.v1"
+CANCEL_REQUESTED = PREFIX + "cancel_requested.v1"
+CANCELLED = PREFIX + "cancelled.v1"
+REJECTED = PREFIX + "rejected.v1"
+RECIPIENT_PUBLISHED = PREFIX + "recipient_published.v1"
+
+_STATES = {
+    REQUESTED: "requested",
+    CHECKED: "running",
+    RestoreStarted.TYPE: "running",
+    LOADED: "running",
+    CUT_OVER: "running",
+    COMPLETED: "restored",
+    ABORTED: "aborted",
+    FAILED: "failed",
+    CANCELLED: "cancelled",
+}
+ENDED = frozenset({"restored", "aborted", "failed", "cancelled"})
+
+
+def stream_of(restore_id: object) -> str:
+    """Return the name of a restore's stream."""
+    return f"restore-{restore_id}"
+
+
+@dataclass
+class Restore:
+    """A restore as its events tell it."""
+
+    restore_id: str
+    version: int = 0
+    state: str = "none"
+    cancel_requested: bool = False
+    fence_no: int | None = None
+    cut_over: bool = False
+    closed: bool = False
+    runner: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether nothing more will happen to it."""
+        return self.state in ENDED
+
+    @property
+    def fence_open(self) -> bool:
+        """Tell whether a fence was raised that no event of the stream closes."""
+        return self.fence_no is not None and not self.closed
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the interfaces show."""
+        return {"restore_id": self.restore_id, "state": self.state} | self.facts
+
+
+def fold_restore(restore_id: object, events: Iterable[StoredEvent]) -> Restore:
+    """Return the state of a restore from its stream."""
+    restore = Restore(str(restore_id))
+    for event in events:
+        restore.version = event.version
+        restore.state = _STATES.get(event.type, restore.state)
+        _apply(restore, event)
+    return restore
+
+
+def _apply(restore: Restore, event: StoredEvent) -> None:
+    at = event.occurred_at.isoformat()
+    if event.type == REQUESTED:
+        restore.runner = event.data["runner"]
+        shown = {name: value for name, value in event.data.items() if name != "runner"}
+        restore.facts = shown | {
+            "requested_by": event.actor, "requested_at": at,
+            "correlation_id": event.correlation_id, "epoch": None, "error": None,
+        }  # fmt: skip
+    elif event.type == CHECKED:
+        restore.facts["checks"] = event.data["checks"]
+        restore.facts["backup_id"] = event.data["checks"]["backup_id"]
+    elif event.type == RestoreStarted.TYPE:
+        restore.fence_no = event.data["fence_no"]
+    elif event.type == LOADED:
+        restore.facts["proof"] = event.data["proof"]
+    elif event.type == CUT_OVER:
+        restore.cut_over = True
+        restore.facts |= event.data["outcome"]
+    elif event.type in (Restored.TYPE, RestoreAborted.TYPE):
+        restore.closed = True
+    elif event.type == CANCEL_REQUESTED:
+        restore.cancel_requested = True
+    elif event.type == COMPLETED:
+        restore.facts |= {"ended_at": at, "duration_s": event.data["duration_s"]}
+    elif event.type in (ABORTED, FAILED, CANCELLED):
+        restore.facts |= {"ended_at": at, "error": event.data["error"]}

@@ -1,0 +1,109 @@
+"""Every restore there ever was: the streams, and a read model of them in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from restore_service.events import ENDED, Restore, fold_restore, stream_of
+from shared.database import Connection
+from shared.errors import RestoreNotFound
+from shared.eventstore import EventMeta, EventStore, NewEvent, StoredEvent
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS restore.restores (
+    restore_id uuid PRIMARY KEY,
+    requested_position bigint NOT NULL,
+    state text NOT NULL,
+    document jsonb NOT NULL
+);
+CREATE INDEX IF NOT EXISTS restores_requested ON restore.restores (requested_position DESC);
+CREATE TABLE IF NOT EXISTS restore.fences (
+    fence_no bigint PRIMARY KEY,
+    restore_id uuid NOT NULL UNIQUE
+);
+"""
+
+
+class History:
+    """The restores of one place; every method runs in the caller's transaction."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+
+    def migrate(self, conn: Connection) -> None:
+        """Make the tables where they are missing."""
+        conn.execute(_SCHEMA)
+
+    def load(self, conn: Connection, restore_id: object) -> Restore:
+        """Return a restore from its events. Raises RestoreNotFound."""
+        restore = fold_restore(restore_id, self._store.read_stream(conn, stream_of(restore_id)))
+        if restore.version == 0:
+            raise RestoreNotFound(f"there is no restore {restore_id}")
+        return restore
+
+    def exists(self, conn: Connection, restore_id: object) -> bool:
+        """Tell whether the restore was ever requested."""
+        return self._store.version(conn, stream_of(restore_id)) > 0
+
+    def append(
+        self,
+        conn: Connection,
+        restore_id: object,
+        expected_version: int,
+        events: Sequence[NewEvent],
+        meta: EventMeta,
+    ) -> list[StoredEvent]:
+        """Append to a restore's stream and bring the read model up to it.
+
+        Raises ConcurrencyConflict when somebody else decided first.
+        """
+        stored = self._store.append(conn, stream_of(restore_id), expected_version, events, meta)
+        restore = fold_restore(restore_id, self._store.read_stream(conn, stream_of(restore_id)))
+        conn.execute(
+            "INSERT INTO restore.restores (restore_id, requested_position, state, document) "
+            "VALUES (%s, %s, %s, %s) ON CONFLICT (restore_id) "
+            "DO UPDATE SET state = EXCLUDED.state, document = EXCLUDED.document",
+            (restore.restore_id, stored[0].position, restore.state, Jsonb(restore.as_json())),
+        )
+        return stored
+
+    def get(self, conn: Connection, restore_id: object) -> dict[str, Any]:
+        """Return what is shown of a restore. Raises RestoreNotFound."""
+        row = conn.execute(
+            "SELECT document FROM restore.restores WHERE restore_id = %s", (restore_id,)
+        ).fetchone()
+        if row is None:
+            raise RestoreNotFound(f"there is no restore {restore_id}")
+        document: dict[str, Any] = row[0]
+        return document
+
+    def page(self, conn: Connection, limit: int) -> dict[str, Any]:
+        """Return up to ``limit`` restores, the newest first."""
+        rows = conn.execute(
+            "SELECT document FROM restore.restores ORDER BY requested_position DESC LIMIT %s",
+            (limit,),
+        )
+        return {"restores": [row[0] for row in rows]}
+
+    def open_ids(self, conn: Connection) -> list[str]:
+        """Return the ids of the restores that have not ended."""
+        rows = conn.execute(
+            "SELECT restore_id FROM restore.restores WHERE NOT state = ANY(%s) "
+            "ORDER BY requested_position",
+            (sorted(ENDED),),
+        )
+        return [str(row[0]) for row in rows]
+
+    def next_fence_no(self, conn: Connection, restore_id: str, highest_seen: int) -> int:
+        """Draw a fence number that was never used and is above every one seen on the log."""
+        row = conn.execute(
+            "INSERT INTO restore.fences (fence_no, restore_id) "
+            "SELECT greatest(coalesce(max(fence_no), 0), %s) + 1, %s FROM restore.fences "
+            "RETURNING fence_no",
+            (highest_seen, restore_id),
+        ).fetchone()
+        assert row is not None
+        return int(row[0])

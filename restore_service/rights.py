@@ -1,0 +1,131 @@
+"""Owners, grants, row policies and default privileges: the same after a restore as before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import sql
+
+from shared.database import Connection
+
+_SCHEMA_GRANTS = """
+SELECT a.privilege_type, a.grantee::regrole::text, a.grantee = 0, a.is_grantable
+FROM pg_namespace n, aclexplode(n.nspacl) a WHERE n.nspname = %s AND a.grantee <> n.nspowner
+"""
+_TABLE_GRANTS = """
+SELECT c.relname, a.privilege_type, a.grantee::regrole::text, a.grantee = 0, a.is_grantable
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a
+WHERE n.nspname = %s AND c.relkind IN ('r', 'p') AND a.grantee <> c.relowner
+"""
+_COLUMN_GRANTS = """
+SELECT c.relname, t.attname, a.privilege_type, a.grantee::regrole::text, a.grantee = 0,
+       a.is_grantable
+FROM pg_attribute t JOIN pg_class c ON c.oid = t.attrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(t.attacl) a
+WHERE n.nspname = %s AND c.relkind IN ('r', 'p')
+"""
+_DEFAULTS = """
+SELECT d.defaclrole::regrole::text, d.defaclobjtype::text, a.privilege_type,
+       a.grantee::regrole::text, a.grantee = 0, a.is_grantable
+FROM pg_default_acl d JOIN pg_namespace n ON n.oid = d.defaclnamespace, aclexplode(d.defaclacl) a
+WHERE n.nspname = %s
+"""
+_ROW_SECURITY = """
+SELECT c.relname, c.relrowsecurity, c.relforcerowsecurity
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND (c.relrowsecurity OR c.relforcerowsecurity)
+"""
+_POLICIES = """
+SELECT tablename, policyname, permissive, roles, cmd, qual, with_check
+FROM pg_policies WHERE schemaname = %s
+"""
+_DEFAULT_KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES"}
+
+
+def owner_of(conn: Connection, schema: str) -> str | None:
+    """Return the role that owns ``schema``, or None when there is no such schema."""
+    row = conn.execute(
+        "SELECT r.rolname FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner "
+        "WHERE n.nspname = %s",
+        (schema,),
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def copy_rights(conn: Connection, source: str, target: str) -> None:
+    """Give the tables of ``target`` the rights that those of the same name have in ``source``."""
+    tables = {
+        row[0]
+        for row in conn.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (target,))
+    }
+    for privilege, *grantee in conn.execute(_SCHEMA_GRANTS, (source,)):
+        _grant(conn, privilege, sql.SQL("SCHEMA {}").format(sql.Identifier(target)), grantee)
+    for table, privilege, *grantee in conn.execute(_TABLE_GRANTS, (source,)):
+        if table in tables:
+            _grant(conn, privilege, sql.SQL("{}").format(sql.Identifier(target, table)), grantee)
+    for table, column, privilege, *grantee in conn.execute(_COLUMN_GRANTS, (source,)):
+        if table in tables:
+            named = f'{privilege} ("{column}")'
+            _grant(conn, named, sql.SQL("{}").format(sql.Identifier(target, table)), grantee)
+    for role, kind, privilege, *grantee in conn.execute(_DEFAULTS, (source,)):
+        _default(conn, target, role, _DEFAULT_KINDS[kind], privilege, grantee)
+    _copy_row_security(conn, source, target, tables)
+
+
+def _grantee(grantee: list[Any]) -> tuple[sql.Composable, sql.Composable]:
+    name, is_public, grantable = grantee
+    # regrole already quotes a name that needs it.
+    who = sql.SQL("PUBLIC") if is_public else sql.SQL(name)
+    return who, sql.SQL(" WITH GRANT OPTION" if grantable else "")
+
+
+def _grant(conn: Connection, privilege: str, on: sql.Composed, grantee: list[Any]) -> None:
+    who, option = _grantee(grantee)
+    statement = sql.SQL("GRANT {} ON {} TO {}{}")
+    conn.execute(statement.format(_literal(privilege), on, who, option))
+
+
+def _default(
+    conn: Connection, target: str, role: str, kind: str, privilege: str, grantee: list[Any]
+) -> None:
+    who, option = _grantee(grantee)
+    conn.execute(
+        sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} GRANT {} ON {} TO {}{}").format(
+            _literal(role), sql.Identifier(target), _literal(privilege), _literal(kind), who, option
+        )
+    )
+
+
+def _literal(text: str) -> sql.SQL:
+    # From the catalogue of the database itself, where it is quoted already; never from input.
+    catalogue_text: Any = text
+    return sql.SQL(catalogue_text)
+
+
+def _copy_row_security(conn: Connection, source: str, target: str, tables: set[str]) -> None:
+    for table, enabled, forced in conn.execute(_ROW_SECURITY, (source,)):
+        if table not in tables:
+            continue
+        name = sql.Identifier(target, table)
+        if enabled:
+            conn.execute(sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(name))
+        if forced:
+            conn.execute(sql.SQL("ALTER TABLE {} FORCE ROW LEVEL SECURITY").format(name))
+    for table, policy, permissive, roles, command, using, check in conn.execute(
+        _POLICIES, (source,)
+    ):
+        if table not in tables:
+            continue
+        named = [sql.SQL("PUBLIC") if r == "public" else sql.Identifier(r) for r in roles]
+        statement = sql.SQL("CREATE POLICY {} ON {} AS {} FOR {} TO {}").format(
+            sql.Identifier(policy),
+            sql.Identifier(target, table),
+            _literal(permissive),
+            _literal(command),
+            sql.SQL(", ").join(named),
+        )
+        if using is not None:
+            statement += sql.SQL(" USING ({})").format(_literal(using))
+        if check is not None:
+            statement += sql.SQL(" WITH CHECK ({})").format(_literal(check))
+        conn.execute(statement)
