@@ -124,8 +124,9 @@ class ProjectorStatus:
             self._seen = time.monotonic()
 
     def follow(self, state: str, position: LogPosition, high_watermark: int | None = None) -> None:
-        """Say where a running session is; without a ``high_watermark`` the last one stays."""
-        self._set(state, position=position, high_watermark=high_watermark)
+        """Say where a running session is; the end of the log was at least there."""
+        known = high_watermark if high_watermark is not None else self._now.high_watermark or 0
+        self._set(state, position=position, high_watermark=max(known, position.position))
 
     def count(self, *, applied: int, rejected: int) -> None:
         """Count one committed batch."""

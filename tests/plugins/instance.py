@@ -1,12 +1,12 @@
 """An instance of one test: a log, a store, a writer, a signer of restore events, projectors.
 
-    def test_it(new_instance):
-        instance = new_instance()                # topics and an empty database of its own
-        with instance.projector():               # in a thread; instance.process() is a real one
-            written = instance.writer.append(ProjectCreated(...))
-            instance.wait_stored(written.offset)
-        instance.started(1); instance.restored(...)   # restore events, signed
-        instance.cut_over(position)              # what a restore does to the schemas
+def test_it(new_instance):
+    instance = new_instance()                # topics and an empty database of its own
+    with instance.projector():               # in a thread; instance.process() is a real one
+        written = instance.writer.append(ProjectCreated(...))
+        instance.wait_stored(written.offset)
+    instance.started(1); instance.restored(...)   # restore events, signed
+    instance.cut_over(position)              # what a restore does to the schemas
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ import httpx
 import psycopg
 import pytest
 import tomli_w
+from psycopg import sql
 
 from backup_service.projector.loop import Projector
 from backup_service.projector.settings import FoldSettings
 from backup_service.projector.status import ProjectorStatus, Snapshot
 from deploy.embedded.process import free_ports
 from shared.database import Pool, open_pool
-from shared.instance.events import Restored, RestoreAborted, RestoreStarted, encode
+from shared.instance.events import RestoreAborted, Restored, RestoreStarted, encode
 from shared.instance.fold import LoggedEvent
 from shared.instance.keyring import RootKey
 from shared.instance.migrate import create_constraints, create_tables
@@ -128,9 +129,7 @@ class TestInstance:
 
     @property
     def issuers(self) -> IssuerRegistry:
-        return IssuerRegistry(
-            {ISSUER: Issuer(ISSUER, self.signer.public, frozenset({ANNOUNCE}))}
-        )
+        return IssuerRegistry({ISSUER: Issuer(ISSUER, self.signer.public, frozenset({ANNOUNCE}))})
 
     def new_writer(self, actor: str = "tester") -> InstanceWriter:
         return InstanceWriter(self.kafka, self.pool, self.root_key, source="test", actor=actor)
@@ -138,7 +137,9 @@ class TestInstance:
     # The projector
 
     @contextmanager
-    def projector(self, dsn: str | None = None, batch_events: int = 500) -> Iterator[RunningProjector]:
+    def projector(
+        self, dsn: str | None = None, batch_events: int = 500
+    ) -> Iterator[RunningProjector]:
         """Run a projector in a thread, on this store or on the one at ``dsn``."""
         status, stop = ProjectorStatus(), threading.Event()
         projector = Projector(
@@ -160,7 +161,9 @@ class TestInstance:
             assert not thread.is_alive()
 
     @contextmanager
-    def process(self, dsn: str | None = None, batch_events: int = 500) -> Iterator[ProjectorProcess]:
+    def process(
+        self, dsn: str | None = None, batch_events: int = 500
+    ) -> Iterator[ProjectorProcess]:
         """Run a projector as a process of its own and wait until it is ready."""
         config, port, token = self._write_config(dsn or self.dsn, batch_events)
         log = self.folder / f"projector-{port}.log"
@@ -227,12 +230,19 @@ class TestInstance:
         found: LogPosition = eventually(stored, f"offset {offset} is stored")
         return found
 
-    def cut_over(self, fence: LogPosition, *, last_event_id: UUID | None = None) -> None:
+    def cut_over(self, fence: LogPosition) -> None:
         """Replace the store by an empty one at F+1, E+1 behind the same fence, as a restore does."""
         with psycopg.connect(self.dsn) as conn:
             create_tables(conn, "staging")
             create_constraints(conn, "staging")
             write_position(conn, replace(fence, epoch=fence.epoch + 1), "staging")
+            tables = sql.SQL(", ").join(
+                sql.Identifier("instance", name)
+                for (name,) in conn.execute(
+                    "SELECT tablename FROM pg_tables WHERE schemaname = 'instance'"
+                )
+            )
+            conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(tables))
             conn.execute("ALTER SCHEMA instance RENAME TO instance_before")
             conn.execute("ALTER SCHEMA staging RENAME TO instance")
 
