@@ -28,6 +28,7 @@ KEY_WARNING = (
 @app.command()
 @command
 def create(
+    *,
     reason: Annotated[str, typer.Option(help="Why; stands in the history.")] = "by hand",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is proven; show the key.")] = (
         False
@@ -50,32 +51,29 @@ def create(
     if key_file is not None:
         _reserve(key_file)
     try:
-        _create(reason, wait, recipient or [], at_position, key_file, state, as_json)
+        with connected(state) as stack:
+            backup = stack.backups.create(
+                reason, recipients=recipient or [], at_position=at_position
+            )
+            if wait:
+                backup = _finish(stack.backups, backup["backup_id"], key_file, as_json)
     except BaseException:
         # An empty reservation is ours to remove; a file with the key in it stays.
         if key_file is not None and key_file.exists() and key_file.stat().st_size == 0:
             key_file.unlink()
         raise
-
-
-def _create(
-    reason: str,
-    wait: bool,
-    recipients: list[str],
-    at_position: bool,
-    key_file: Path | None,
-    state: Path,
-    as_json: bool,
-) -> None:
-    with connected(state) as stack:
-        backup = stack.backups.create(reason, recipients=recipients, at_position=at_position)
-        if wait:
-            with shown("Backup", quiet=as_json) as progress:
-                backup = stack.backups.wait(backup["backup_id"], progress)
-            raise_unless_created(backup)
-            if not recipients:
-                backup |= _take_key(stack.backups, backup["backup_id"], key_file)
     emit(backup, as_json, lambda: _tell(backup, key_file))
+
+
+def _finish(
+    backups: BackupClient, backup_id: str, key_file: Path | None, as_json: bool
+) -> dict[str, Any]:
+    with shown("Backup", quiet=as_json) as progress:
+        backup = backups.wait(backup_id, progress)
+    raise_unless_created(backup)
+    if backup["recipients"]:
+        return backup
+    return backup | _take_key(backups, backup_id, key_file)
 
 
 def raise_unless_created(backup: dict[str, Any]) -> None:

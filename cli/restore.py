@@ -21,6 +21,7 @@ RestoreId = Annotated[str, typer.Argument(metavar="RESTORE", help="Id of the res
 @app.command()
 @command
 def run(
+    *,
     key_file: Annotated[Path, typer.Option(help="File with the backup's key.", dir_okay=False)],
     instance: Annotated[str, typer.Option(help="Id of the instance that will be replaced.")],
     backup: Annotated[str | None, typer.Option(help="Id of a backup in the storage.")] = None,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from restore_service.commands import RestoreInstance
 from restore_service.history import History
 from restore_service.recipient.keys import RecipientKeys
 from restore_service.settings import RestoreServiceSettings
@@ -24,8 +25,16 @@ SERVICE = "restore_service"
 
 
 @dataclass(frozen=True)
+class AcceptedRestore:
+    """A restore that this process is to run, with the key that is nowhere else."""
+
+    command: RestoreInstance
+    key: KeyFile
+
+
+@dataclass(frozen=True)
 class RestoreContext:
-    """The parts of restore_service. ``keys`` holds given keys until their restore begins."""
+    """The parts of restore_service. ``runner`` names this process among the replicas."""
 
     settings: RestoreServiceSettings
     pool: Pool
@@ -42,7 +51,11 @@ class RestoreContext:
     progress: ProgressBoard
     stop: threading.Event
     runner: str
-    keys: dict[str, KeyFile] = field(default_factory=dict, repr=False)
+    accepted: dict[str, AcceptedRestore] = field(default_factory=dict, repr=False)
+
+    def accept(self, restore_id: str, command: RestoreInstance, key: KeyFile) -> None:
+        """Keep a restore's command and key in memory until it begins."""
+        self.accepted[restore_id] = AcceptedRestore(command, key)
 
     def record(self, entry: AuditEntry, correlation_id: str) -> None:
         """Record an audit entry in a transaction of its own."""

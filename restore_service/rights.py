@@ -67,8 +67,9 @@ def copy_rights(conn: Connection, source: str, target: str) -> None:
         if table in tables:
             named = f'{privilege} ("{column}")'
             _grant(conn, named, sql.SQL("{}").format(sql.Identifier(target, table)), grantee)
-    for role, kind, privilege, *grantee in conn.execute(_DEFAULTS, (source,)):
-        _default(conn, target, role, _DEFAULT_KINDS[kind], privilege, grantee)
+    for role, letter, privilege, *grantee in conn.execute(_DEFAULTS, (source,)):
+        kind = _DEFAULT_KINDS[letter]
+        _default(conn, target, role=role, kind=kind, privilege=privilege, grantee=grantee)
     _copy_row_security(conn, source, target, tables)
 
 
@@ -86,7 +87,7 @@ def _grant(conn: Connection, privilege: str, on: sql.Composed, grantee: list[Any
 
 
 def _default(
-    conn: Connection, target: str, role: str, kind: str, privilege: str, grantee: list[Any]
+    conn: Connection, target: str, *, role: str, kind: str, privilege: str, grantee: list[Any]
 ) -> None:
     who, option = _grantee(grantee)
     conn.execute(

@@ -17,7 +17,9 @@ import psycopg
 from psycopg import sql
 
 from shared.errors import SchemaTooNew
+from shared.instance.tables import LOG_POSITION
 
+_CREATES = re.compile(r"^CREATE TABLE (\w+)", re.MULTILINE)
 _COMMENT = re.compile(r"^secryn schema (\d+)$")
 
 
@@ -35,6 +37,14 @@ def _scripts() -> dict[tuple[int, str], LiteralString]:
 def newest_version() -> int:
     """Return the schema version that this software writes."""
     return max(version for version, _ in _scripts())
+
+
+def tables_of_version(version: int) -> frozenset[str]:
+    """Return the tables that a backup of schema ``version`` contains. Raises SchemaTooNew."""
+    names: set[str] = set()
+    for number in range(1, _known(version) + 1):
+        names |= set(_CREATES.findall(_scripts()[number, "tables"]))
+    return frozenset(names - {LOG_POSITION})
 
 
 def schema_version(conn: psycopg.Connection[Any], schema: str) -> int:

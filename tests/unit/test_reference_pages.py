@@ -1,5 +1,6 @@
 """The reference pages say what the code says."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,11 @@ DOCS = Path(__file__).parents[2] / "docs"
 @pytest.mark.parametrize(
     ("page", "name"), [(errors_page, "errors.md"), (settings_page, "settings.md")]
 )
-def test_the_committed_page_is_what_the_code_generates(page, name):
-    assert (DOCS / name).read_text(encoding="utf-8") == page(), (
-        "run: python -m cli.reference"
-    )
+def test_the_committed_page_is_what_the_code_generates(page: Callable[[], str], name: str) -> None:
+    assert (DOCS / name).read_text(encoding="utf-8") == page(), "run: python -m cli.reference"
 
 
-def test_every_code_belongs_to_one_class_and_every_error_says_what_to_do():
+def test_every_code_belongs_to_one_class_and_every_error_says_what_to_do() -> None:
     codes: dict[str, type[SecrynError]] = {}
     for cls in all_error_classes():
         assert cls.hint, cls

@@ -27,7 +27,7 @@ def imported_modules(file: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("folder", sorted(MAY_IMPORT))
-def test_a_folder_imports_only_what_the_structure_page_allows(folder):
+def test_a_folder_imports_only_what_the_structure_page_allows(folder: str) -> None:
     wrong = {
         (str(file.relative_to(ROOT)), module)
         for file in (ROOT / folder).rglob("*.py")
@@ -37,7 +37,7 @@ def test_a_folder_imports_only_what_the_structure_page_allows(folder):
     assert not wrong
 
 
-def test_shared_holds_no_flask():
+def test_shared_holds_no_flask() -> None:
     assert not [
         file
         for file in (ROOT / "shared").rglob("*.py")
@@ -45,7 +45,7 @@ def test_shared_holds_no_flask():
     ]
 
 
-def test_kafka_stands_behind_one_adapter():
+def test_kafka_stands_behind_one_adapter() -> None:
     users = {
         file.relative_to(ROOT).parts[:2]
         for folder in sorted(OURS - {"tests", "bench"})

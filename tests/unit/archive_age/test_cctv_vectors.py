@@ -48,12 +48,12 @@ def parse(vector: bytes) -> tuple[dict[str, list[str]], bytes]:
     return fields, body
 
 
-def test_all_143_vectors_are_here():
+def test_all_143_vectors_are_here() -> None:
     assert len(VECTORS) == 143
 
 
 @pytest.mark.parametrize("name", sorted(VECTORS))
-def test_vector(name):
+def test_vector(name: str) -> None:
     fields, body = parse(base64.b64decode(VECTORS[name]))
     identities = [parse_identity(text) for text in fields.get("identity", [])]
     identities += [Passphrase(text.encode()) for text in fields.get("passphrase", [])]

@@ -1,0 +1,149 @@
+"""Everything that is checked before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from restore_service.commands import RestoreInstance
+from restore_service.context import RestoreContext
+from restore_service.dependents import check_dependents
+from restore_service.staging import INSTANCE, become_owner
+from shared.archive.keyfile import KeyFile
+from shared.archive.reader import ArchiveReader, open_archive
+from shared.archive.trust import check_trust
+from shared.database import Connection
+from shared.errors import (
+    AccessError,
+    AnotherInstance,
+    BackupNotFound,
+    ManifestMismatch,
+    ObjectNotFound,
+    SchemaTooNew,
+    TargetMismatch,
+)
+from shared.instance.migrate import newest_version, tables_of_version
+from shared.storage import ObjectReader
+
+
+@dataclass(frozen=True)
+class CheckedArchive:
+    """An archive that may be restored: what it is, and the digest that it must still have."""
+
+    sha256: str
+    size_bytes: int
+    facts: dict[str, Any]
+
+
+def check_target(context: RestoreContext, command: RestoreInstance) -> None:
+    """Compare the named target with this place. Raises TargetMismatch."""
+    place = context.settings.place
+    if command.target_instance_id != place.instance_id:
+        raise TargetMismatch(
+            f"this place holds the instance {place.instance_id}, "
+            f"the command names {command.target_instance_id}"
+        )
+    if place.environment_kind == "production" and command.environment != place.environment:
+        raise TargetMismatch(
+            "this environment is production: the command must name it",
+            hint="Give the environment's name, as `secryn status` shows it.",
+        )
+
+
+def open_source(
+    context: RestoreContext, command: RestoreInstance
+) -> AbstractContextManager[ObjectReader]:
+    """Open the archive that the command names. Raises BackupNotFound, ObjectNotFound."""
+    if command.upload_id is not None:
+        return context.uploads.open(f"{command.upload_id}.age")
+
+    @contextmanager
+    def backup() -> Iterator[ObjectReader]:
+        try:
+            opened = context.backups.open(f"{command.backup_id}.age")
+            with opened as reader:
+                yield reader
+        except ObjectNotFound:
+            raise BackupNotFound(f"the storage has no backup {command.backup_id}") from None
+
+    return backup()
+
+
+def check_archive(
+    context: RestoreContext,
+    command: RestoreInstance,
+    key: KeyFile,
+    on_progress: Callable[[int], None],
+) -> CheckedArchive:
+    """Read the archive to its last byte and judge it; nothing of it is stored.
+
+    Raises the ArchiveErrors (wrong key, damage, format, schema, signature, trust, content),
+    AnotherInstance, BackupNotFound.
+    """
+    with open_source(context, command) as source:
+        archive = open_archive(source, [key.identity])
+        _check_origin(context, command, archive)
+        for _ in archive.parts():
+            on_progress(archive.size_bytes)
+    manifest = archive.manifest
+    trusted_by = check_trust(
+        manifest, archive.sha256, key, context.trusted_signers, command.trust_signer
+    )
+    known = tables_of_version(archive.header.schema_version)
+    if set(manifest.tables) != known:
+        raise ManifestMismatch("the archive's tables are not those of its schema version")
+    header = archive.header
+    facts = {
+        "backup_id": str(header.backup_id),
+        "source_instance_id": str(header.instance_id),
+        "source_environment": header.environment,
+        "source_epoch": header.epoch,
+        "offset": header.offset,
+        "created_at": header.created_at.isoformat(),
+        "schema_version": header.schema_version,
+        "digest": manifest.digest,
+        "rows": sum(entry.rows for entry in manifest.tables.values()),
+        "sha256": archive.sha256,
+        "size_bytes": archive.size_bytes,
+        "signer": manifest.signer,
+        "trusted_by": trusted_by,
+        "cluster_id": header.cluster_id,
+        "topic_id": header.topic_id,
+    }
+    return CheckedArchive(archive.sha256, archive.size_bytes, facts)
+
+
+def _check_origin(
+    context: RestoreContext, command: RestoreInstance, archive: ArchiveReader
+) -> None:
+    header = archive.header
+    if header.schema_version > newest_version():
+        raise SchemaTooNew(
+            f"the archive has schema version {header.schema_version}, known is {newest_version()}"
+        )
+    named = command.source_instance_id or context.settings.place.instance_id
+    if header.instance_id != named:
+        raise AnotherInstance(f"the archive is of the instance {header.instance_id}")
+    if command.backup_id is not None and header.backup_id != command.backup_id:
+        raise ManifestMismatch("the stored object is another backup than its name says")
+
+
+def check_store(conn: Connection) -> None:
+    """Check what a restore needs of the store.
+
+    Raises DependentObjects, AccessError when sessions cannot be ended or the owner not taken on.
+    """
+    check_dependents(conn, INSTANCE)
+    row = conn.execute(
+        "SELECT pg_has_role('pg_signal_backend', 'USAGE') OR rolsuper "
+        "FROM pg_roles WHERE rolname = current_user"
+    ).fetchone()
+    if row is None or not row[0]:
+        raise AccessError(
+            "the restore's role may not end sessions",
+            hint="Run as an administrator: GRANT pg_signal_backend TO the role of restore_service.",
+        )
+    with conn.transaction(force_rollback=True):
+        become_owner(conn)

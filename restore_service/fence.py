@@ -1,0 +1,131 @@
+"""The fence: from its offset F on the log, nothing is applied until the restore's end is known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+import psycopg
+
+from restore_service.context import RestoreContext
+from restore_service.staging import INSTANCE
+from shared.database import Connection, Lock, postgres_faults, try_lock, unlock
+from shared.errors import BackupInProgress, FenceTimeout, LogLost, RestoreInProgress
+from shared.instance.position import LogPosition, read_position, write_position
+from shared.kafka import LogIdentity
+
+POLL_S = 0.02
+
+
+@dataclass(frozen=True)
+class Fence:
+    """A fence that stands: its number, its offset F, and the event that raised it."""
+
+    fence_no: int
+    offset: int
+    event_id: UUID
+    epoch: int
+
+
+@contextmanager
+def exclusive_guard(
+    context: RestoreContext, wait_s: float, look: Callable[[], None]
+) -> Iterator[None]:
+    """Hold backups off; one that is reading its snapshot is waited for. Raises BackupInProgress."""
+    with postgres_faults("taking the guard"):
+        conn = psycopg.connect(context.settings.postgres.dsn, autocommit=True, connect_timeout=10)
+    with conn:
+        deadline = time.monotonic() + wait_s
+        while not try_lock(conn, Lock.GUARD):
+            look()
+            if time.monotonic() >= deadline:
+                raise BackupInProgress(f"a backup has been reading for more than {wait_s:.0f} s")
+            time.sleep(POLL_S)
+        try:
+            yield
+        finally:
+            unlock(conn, Lock.GUARD)
+
+
+def present_position(conn: Connection) -> LogPosition:
+    """Return the store's row; an untouched one where the store is empty."""
+    exists = conn.execute("SELECT to_regclass('instance.log_position')").fetchone()
+    if exists is None or exists[0] is None:
+        raise LogLost(
+            "the store has no schema yet",
+            hint="Start the projector once: it makes the schema that a restore replaces.",
+        )
+    return read_position(conn, INSTANCE)
+
+
+def wait_for_delivery(context: RestoreContext, event_id: UUID, wait_s: float) -> int:
+    """Return the offset at which the relay published an event. Raises FenceTimeout."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        with context.transaction("waiting for the log") as conn:
+            delivery = context.store.delivery(conn, event_id)
+        if delivery is not None:
+            return delivery.offset
+        if time.monotonic() >= deadline:
+            raise FenceTimeout(f"the log did not take the fence within {wait_s:.0f} s")
+        time.sleep(POLL_S)
+
+
+def wait_for_projector(
+    context: RestoreContext, fence: Fence, restore_id: str, wait_s: float
+) -> bool:
+    """Wait until the projector has recorded the fence; after that long take the row ourselves.
+
+    Returns whether the projector did it. Its position stays where it is: should the restore be
+    aborted, a projector that was behind or down goes on from there.
+    """
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline:
+        with context.transaction("waiting for the projector") as conn:
+            if _stands(read_position(conn, INSTANCE), fence):
+                return True
+        time.sleep(POLL_S)
+    with context.transaction("raising the fence") as conn:
+        found = read_position(conn, INSTANCE, lock=True)
+        if _stands(found, fence):
+            return True
+        if found.fenced and found.fence_no != fence.fence_no:
+            raise RestoreInProgress(f"the fence of restore {found.fence_restore_id} is open")
+        write_position(
+            conn,
+            replace(
+                found,
+                fence_no=fence.fence_no,
+                fence_restore_id=UUID(restore_id),
+                fence_offset=fence.offset,
+                highest_fence_no=fence.fence_no,
+            ),
+            INSTANCE,
+        )
+    return False
+
+
+def _stands(position: LogPosition, fence: Fence) -> bool:
+    return position.fence_no == fence.fence_no and position.fence_offset == fence.offset
+
+
+def staged_position(
+    present: LogPosition, fence: Fence, restore_id: str, log: LogIdentity
+) -> LogPosition:
+    """Return the row of the staging schema: behind the fence, an epoch higher, fence still open."""
+    return LogPosition(
+        cluster_id=log.cluster_id,
+        topic_id=log.topic_id,
+        position=fence.offset + 1,
+        last_offset=fence.offset,
+        last_event_id=fence.event_id,
+        epoch=present.epoch + 1,
+        fence_no=fence.fence_no,
+        fence_restore_id=UUID(restore_id),
+        fence_offset=fence.offset,
+        highest_fence_no=max(fence.fence_no, present.highest_fence_no),
+        skipped={},
+    )

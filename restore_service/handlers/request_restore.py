@@ -1,0 +1,126 @@
+"""A request for a restore: the key is opened, checked for whom it is, and kept in memory alone."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from restore_service import events as ev
+from restore_service.checks import check_target
+from restore_service.commands import RestoreInstance
+from restore_service.context import RestoreContext
+from shared.archive.age import recipient_fingerprint
+from shared.audit import AuditEntry
+from shared.errors import (
+    AccessError,
+    BackupNotFound,
+    ConcurrencyConflict,
+    ConflictError,
+    ObjectNotFound,
+    RestoreInProgress,
+)
+from shared.eventstore import EventMeta, NewEvent
+from shared.messages.topics import RESTORE_EVENTS
+from shared.storage import ObjectStore
+
+
+@dataclass(frozen=True)
+class Requester:
+    """Who asks: a name for the history, what it may do, and from where."""
+
+    name: str
+    permissions: frozenset[str]
+    source: str
+    correlation_id: str
+
+
+def request_restore(
+    context: RestoreContext, command: RestoreInstance, requester: Requester
+) -> dict[str, Any]:
+    """Store the request and return the restore as it stands; a repeated command changes nothing.
+
+    Raises AccessError, TargetMismatch, SealedKeyRefused, KeyMalformed, BackupNotFound,
+    RestoreInProgress.
+    """
+    if "restore" not in requester.permissions:
+        raise AccessError("the permission restore is missing")
+    restore_id = str(command.restore_id)
+    with context.transaction("looking for the restore") as conn:
+        if context.history.exists(conn, restore_id):
+            return context.history.get(conn, restore_id)
+    check_target(context, command)
+    upload_sha256 = _check_source(context, command)
+    key = context.recipients.unseal(command, upload_sha256)
+    fingerprint = recipient_fingerprint(key.identity.to_recipient().encode())
+    requested = NewEvent(
+        ev.REQUESTED,
+        {
+            "restore_id": restore_id,
+            "command_id": str(command.command_id),
+            "target_instance_id": str(command.target_instance_id),
+            "backup_id": None if command.backup_id is None else str(command.backup_id),
+            "upload_id": None if command.upload_id is None else str(command.upload_id),
+            "reason": command.reason,
+            "key_fingerprint": fingerprint,
+            "runner": context.runner,
+        },
+        RESTORE_EVENTS,
+    )
+    meta = EventMeta(requester.name, requester.correlation_id, str(command.command_id))
+    entry = AuditEntry(
+        "restore.run", "success", requester.name, "restore", restore_id, requester.source,
+        message=command.reason,
+    )  # fmt: skip
+    with context.transaction("storing the request") as conn:
+        context.store.lock_appends(conn)
+        running = context.history.open_ids(conn)
+        if running and running != [restore_id]:
+            raise RestoreInProgress(f"the restore {running[0]} is not over")
+        # Where the same command came in twice at once, the other copy stored it.
+        with suppress(ConcurrencyConflict), conn.transaction():
+            context.history.append(conn, restore_id, 0, [requested], meta)
+            context.audit.record(conn, entry, requester.correlation_id)
+            # In memory before it can be seen as requested: the worker finds the key.
+            context.accept(restore_id, command, key)
+        return context.history.get(conn, restore_id)
+
+
+def _check_source(context: RestoreContext, command: RestoreInstance) -> str | None:
+    try:
+        if command.upload_id is not None:
+            return uploaded_sha256(context.uploads, str(command.upload_id))
+        context.backups.stat(f"{command.backup_id}.age")
+    except ObjectNotFound:
+        named = command.backup_id or command.upload_id
+        raise BackupNotFound(f"there is no backup or upload {named}") from None
+    return None
+
+
+def uploaded_sha256(uploads: ObjectStore, upload_id: str) -> str:
+    """Return the SHA-256 that an upload had when it arrived. Raises ObjectNotFound."""
+    with uploads.open(f"{upload_id}.sha256") as source:
+        return source.read().decode("ascii")
+
+
+def cancel_restore(
+    context: RestoreContext, restore_id: str, requester: Requester
+) -> dict[str, Any]:
+    """Ask for a restore to be given up; possible until the cut-over is decided.
+
+    Raises RestoreNotFound, ConflictError when it has ended or was cut over.
+    """
+    if "restore" not in requester.permissions:
+        raise AccessError("the permission restore is missing")
+    meta = EventMeta(requester.name, requester.correlation_id)
+    with context.transaction("cancelling") as conn:
+        restore = context.history.load(conn, restore_id)
+        if restore.ended or restore.cut_over:
+            raise ConflictError(f"the restore {restore_id} cannot be cancelled: {restore.state}")
+        event = NewEvent(ev.CANCEL_REQUESTED, {"restore_id": restore_id}, RESTORE_EVENTS)
+        context.history.append(conn, restore_id, restore.version, [event], meta)
+        entry = AuditEntry(
+            "restore.cancel", "success", requester.name, "restore", restore_id, requester.source
+        )
+        context.audit.record(conn, entry, requester.correlation_id)
+        return context.history.get(conn, restore_id)
