@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help env dev-env demo up down status test test-all check bench kafka-lock lock clean
+.PHONY: help env dev-env demo up down status test test-deps test-all check bench kafka-lock lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,15 @@ status: env ## Show it
 
 test: dev-env test-deps ## Run the tests
 	$(BIN)/python -m pytest
+
+test-deps: tests/interop/node_modules/.installed ## Fetch another implementation of age to test against
+
+tests/interop/node_modules/.installed: tests/interop/package.json tests/interop/package-lock.json
+	@if command -v npm >/dev/null; then \
+		npm ci --prefix tests/interop --loglevel=error --no-audit --no-fund --ignore-scripts --omit-lockfile-registry-resolved=true && touch $@; \
+	else \
+		echo "npm is missing: the tests against npm's age-encryption will be skipped (with CI set, they fail)"; \
+	fi
 
 check: dev-env ## Lint, format, types
 	$(BIN)/ruff check .

@@ -74,7 +74,10 @@ def decrypt(arguments: argparse.Namespace, source: io.BufferedReader[Any], sink:
 
 def read_identities(path: Path) -> list[Identity]:
     """Return the identities in a file of them; ``#`` begins a comment. Raises KeyMalformed."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise KeyMalformed(f"{path} is not a text file of identities") from None
     found = [parse_identity(line) for line in lines if line.strip() and not line.startswith("#")]
     if not found:
         raise KeyMalformed(f"{path} holds no identity")
