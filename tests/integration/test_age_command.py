@@ -133,12 +133,9 @@ def test_a_file_that_is_no_key_file_at_all_is_refused_in_a_line(tmp_path: Path) 
 
 
 def test_post_quantum_recipients_are_not_mixed_with_others() -> None:
-    recipients = [
-        HybridIdentity.generate().to_recipient(),
-        X25519Identity.generate().to_recipient(),
-    ]
-    named = [word for recipient in recipients for word in ("-r", recipient.encode())]
-    refused = age("encrypt", *named, data=b"secret")
+    post_quantum = HybridIdentity.generate().to_recipient().encode()
+    classic = X25519Identity.generate().to_recipient().encode()
+    refused = age("encrypt", "-r", post_quantum, "-r", classic, data=b"secret")
     assert (refused.returncode, refused.stdout) == (UsageError.exit_code, b"")
 
 
