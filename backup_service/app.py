@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from backup_service import events as ev
 from backup_service.api.routes import create_routes
-from backup_service.commands_topic import BackupCommands
+from backup_service.commands import CREATE_BACKUP, parse_create_message
 from backup_service.context import SERVICE, BackupContext
+from backup_service.handlers.request_backup import request_backup
 from backup_service.history import History
 from backup_service.keys.waiting import WaitingKeys
 from backup_service.settings import BackupServiceSettings
@@ -13,6 +15,7 @@ from serving.app import Readiness, create_app
 from serving.audit import refusal_hook
 from serving.caller import OperatorToken
 from serving.checks import log_and_store_checks
+from serving.command_topic import CommandTopic
 from serving.progress import ProgressBoard
 from serving.runtime import ServiceRuntime
 from shared.audit import AuditTrail
@@ -21,7 +24,7 @@ from shared.eventstore import CommandConsumer, EventStore, Relay
 from shared.instance.keyring import RootKey
 from shared.kafka import Kafka
 from shared.messages import IssuerRegistry, SigningKey
-from shared.messages.topics import BACKUP_COMMANDS
+from shared.messages.topics import BACKUP_COMMANDS, BACKUP_EVENTS
 from shared.storage import LocalFolder
 
 
@@ -50,7 +53,20 @@ def run(settings: BackupServiceSettings) -> int:
         store.migrate(conn)
         context.history.migrate(conn)
         context.keys.migrate(conn)
-    commands = BackupCommands(context)
+    commands = CommandTopic(
+        topic=BACKUP_COMMANDS,
+        answers=BACKUP_EVENTS,
+        rejected=ev.REJECTED,
+        action="backup.create",
+        handlers={
+            CREATE_BACKUP: lambda data, requester: request_backup(
+                context, parse_create_message(data), requester
+            )
+        },
+        pool=pool,
+        store=store,
+        audit=context.audit,
+    )
     consumer = CommandConsumer(
         kafka,
         BACKUP_COMMANDS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli import stack
+from cli import backup, demo, instance, key, restore, sample, stack
 
 app = typer.Typer(
     name="secryn",
@@ -15,6 +15,12 @@ app = typer.Typer(
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
+app.command()(demo.demo)
+app.add_typer(sample.app, name="sample")
+app.add_typer(instance.app, name="instance")
+app.add_typer(backup.app, name="backup")
+app.add_typer(key.app, name="key")
+app.add_typer(restore.app, name="restore")
 
 
 def main() -> None:

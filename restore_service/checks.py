@@ -11,6 +11,7 @@ from restore_service.commands import RestoreInstance
 from restore_service.context import RestoreContext
 from restore_service.dependents import check_dependents
 from restore_service.staging import INSTANCE, become_owner
+from restore_service.uploads import archive_name
 from shared.archive.keyfile import KeyFile
 from shared.archive.reader import ArchiveReader, open_archive
 from shared.archive.trust import check_trust
@@ -57,7 +58,7 @@ def open_source(
 ) -> AbstractContextManager[ObjectReader]:
     """Open the archive that the command names. Raises BackupNotFound, ObjectNotFound."""
     if command.upload_id is not None:
-        return context.uploads.open(f"{command.upload_id}.age")
+        return context.uploads.open(archive_name(command.upload_id))
 
     @contextmanager
     def backup() -> Iterator[ObjectReader]:

@@ -20,6 +20,7 @@ FAILED = PREFIX + "failed.v1"
 CANCEL_REQUESTED = PREFIX + "cancel_requested.v1"
 CANCELLED = PREFIX + "cancelled.v1"
 REJECTED = PREFIX + "rejected.v1"
+PREVIOUS_DROPPED = PREFIX + "previous_dropped.v1"
 RECIPIENT_PUBLISHED = PREFIX + "recipient_published.v1"
 
 _STATES = {
@@ -101,6 +102,8 @@ def _apply(restore: Restore, event: StoredEvent) -> None:
         restore.facts |= event.data["outcome"]
     elif event.type in (Restored.TYPE, RestoreAborted.TYPE):
         restore.closed = True
+    elif event.type == PREVIOUS_DROPPED:
+        restore.facts["kept_as"] = None
     elif event.type == CANCEL_REQUESTED:
         restore.cancel_requested = True
     elif event.type == COMPLETED:

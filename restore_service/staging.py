@@ -47,6 +47,13 @@ def become_owner(conn: Connection) -> None:
         conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
 
 
+def owner_connection(dsn: str) -> Connection:
+    """Open a connection in autocommit mode that acts as the owner of the instance."""
+    conn: Connection = psycopg.connect(dsn, autocommit=True, connect_timeout=10)
+    become_owner(conn)
+    return conn
+
+
 def load_staging(
     conn: Connection,
     archive: ArchiveReader,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
@@ -18,6 +19,7 @@ Pool = ConnectionPool[Connection]
 
 # The first half of every advisory lock's key: locks of others cannot meet ours.
 LOCK_SPACE = 0x5EC2
+LIVENESS_SPACE = 0x5EC3
 
 
 class Lock(IntEnum):
@@ -78,3 +80,23 @@ def unlock(conn: Connection, lock: Lock, *, shared: bool = False) -> None:
 def lock_transaction(conn: Connection, lock: Lock) -> None:
     """Wait for a lock that the end of the transaction gives back."""
     conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK_SPACE, lock))
+
+
+def hold_liveness(conn: Connection, process: UUID) -> None:
+    """Show that ``process`` lives, for as long as the session of ``conn`` does."""
+    conn.execute("SELECT pg_advisory_lock(%s, %s)", (LIVENESS_SPACE, _lock_of(process)))
+
+
+def is_alive(conn: Connection, process: UUID) -> bool:
+    """Tell whether a session holds the liveness of ``process``."""
+    row = conn.execute(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+        "AND classid = %s AND objid = %s AND objsubid = 2",
+        (LIVENESS_SPACE, _lock_of(process)),
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def _lock_of(process: UUID) -> int:
+    return process.int & 0x7FFFFFFF

@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
-from flask import Blueprint, Response, g, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 
 from backup_service.commands import parse_create
 from backup_service.context import BackupContext, object_name, receipt_name
-from backup_service.handlers.request_backup import Requester, cancel_backup, request_backup
+from backup_service.handlers.request_backup import cancel_backup, request_backup
 from backup_service.handlers.verify_backup import verify_backup
 from backup_service.handlers.view_key import parse_view, view_key
 from backup_service.instance_view import digest_instance, show_instance, show_status
-from serving.caller import current_caller, requires
+from serving.caller import requires
+from serving.requester import http_requester, json_body, number_argument
 from shared.database import postgres_faults
 from shared.errors import BackupNotFound, ConflictError, UsageError
 
@@ -32,16 +33,16 @@ def create_routes(context: BackupContext) -> Blueprint:
     @routes.post("/backups")
     @requires("create")
     def create() -> tuple[Response, int]:
-        backup = request_backup(context, parse_create(_body()), _requester())
+        backup = request_backup(context, parse_create(json_body()), http_requester())
         return jsonify(_shown(context, backup)), 202
 
     @routes.get("/backups")
     @requires("read")
     def list_backups() -> Response:
-        limit = _number("limit", PAGE_DEFAULT)
+        limit = number_argument("limit", PAGE_DEFAULT)
         if not 1 <= limit <= PAGE_MAX:
             raise UsageError(f"limit must be from 1 to {PAGE_MAX}")
-        before = _number("before", 0) or None
+        before = number_argument("before", 0) or None
         with postgres_faults("reading the history"), context.pool.connection() as conn:
             return jsonify(context.history.page(conn, limit, before))
 
@@ -53,17 +54,17 @@ def create_routes(context: BackupContext) -> Blueprint:
     @routes.post("/backups/<backup_id>/cancel")
     @requires("create")
     def cancel(backup_id: str) -> Response:
-        return jsonify(cancel_backup(context, _id(backup_id), _requester()))
+        return jsonify(cancel_backup(context, _id(backup_id), http_requester()))
 
     @routes.post("/backups/<backup_id>/key")
     @requires("view_key")
     def key(backup_id: str) -> Response:
-        return jsonify(view_key(context, _id(backup_id), parse_view(_body()), _requester()))
+        return jsonify(view_key(context, _id(backup_id), parse_view(json_body()), http_requester()))
 
     @routes.post("/backups/<backup_id>/verify")
     @requires("read")
     def verify(backup_id: str) -> Response:
-        return jsonify(verify_backup(context, _id(backup_id), _requester()))
+        return jsonify(verify_backup(context, _id(backup_id), http_requester()))
 
     @routes.get("/backups/<backup_id>/content")
     @requires("download")
@@ -92,27 +93,6 @@ def create_routes(context: BackupContext) -> Blueprint:
         return jsonify(show_status(context))
 
     return routes
-
-
-def _requester() -> Requester:
-    caller = current_caller()
-    return Requester(
-        caller.name, caller.permissions, f"http:{request.remote_addr}", str(g.correlation_id)
-    )
-
-
-def _body() -> Any:
-    document = request.get_json(silent=True)
-    if document is None:
-        raise UsageError("the body is not a JSON document")
-    return document
-
-
-def _number(name: str, default: int) -> int:
-    text = request.args.get(name, str(default))
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise UsageError(f"{name} must be a whole number")
-    return int(text)
 
 
 def _id(text: str) -> str:

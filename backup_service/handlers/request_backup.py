@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from backup_service import events as ev
 from backup_service.commands import CreateBackup
 from backup_service.context import BackupContext
+from serving.requester import Requester
 from shared.archive.age import recipient_fingerprint
 from shared.audit import AuditEntry
 from shared.database import postgres_faults
 from shared.errors import AccessError, ConcurrencyConflict, ConflictError
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.topics import BACKUP_EVENTS
-
-
-@dataclass(frozen=True)
-class Requester:
-    """Who asks: a name for the history, what it may do, and from where."""
-
-    name: str
-    permissions: frozenset[str]
-    source: str
-    correlation_id: str
-    allowed_recipients: frozenset[str] | None = None
 
 
 def request_backup(
@@ -65,8 +54,7 @@ def request_backup(
 
 
 def _check_rights(command: CreateBackup, requester: Requester) -> None:
-    if "create" not in requester.permissions:
-        raise AccessError("the permission create is missing")
+    requester.require("create")
     if not command.recipients:
         return
     # Naming who can open a backup is reading everything in it.

@@ -8,7 +8,7 @@ from typing import Any
 
 from backup_service import events as ev
 from backup_service.context import BackupContext, object_name
-from backup_service.handlers.request_backup import Requester
+from serving.requester import Requester
 from shared.archive.age.header import read_header
 from shared.archive.limits import DEFAULT_LIMITS
 from shared.audit import AuditEntry

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from backup_service import events as ev
 from backup_service.context import BackupContext
-from backup_service.handlers.request_backup import Requester
+from serving.requester import Requester
 from shared.archive.age import parse_recipient
 from shared.audit import AuditEntry
 from shared.database import postgres_faults
-from shared.errors import AccessError, ConflictError, KeyNotReady, UsageError
+from shared.errors import ConflictError, KeyNotReady, UsageError
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.topics import BACKUP_EVENTS
 
@@ -46,8 +46,7 @@ def view_key(
     Raises KeyNotReady, KeyAlreadyViewed (with when and by whom), KeyExpired, ConflictError for a
     backup that was encrypted to own recipients, AccessError.
     """
-    if "view_key" not in requester.permissions:
-        raise AccessError("the permission view_key is missing")
+    requester.require("view_key")
     identity = UUID(backup_id)
     with postgres_faults("viewing the key"), context.pool.connection() as conn:
         backup = context.history.load(conn, backup_id)

@@ -32,8 +32,8 @@ class Snapshot:
     def reader(self) -> Iterator[Connection]:
         """Open another connection that sees exactly the same."""
         with postgres_faults("joining the snapshot"), connect_reader(self.dsn) as conn:
-            conn.execute("SELECT set_config('idle_in_transaction_session_timeout', '0', false)")
             conn.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self.id)))
+            _may_take_long(conn)
             yield conn
 
 
@@ -53,6 +53,7 @@ def open_snapshot(dsn: str) -> Iterator[Snapshot]:
     """
     with postgres_faults("opening the snapshot"), connect_reader(dsn) as conn:
         position = read_position(conn, INSTANCE_SCHEMA)
+        _may_take_long(conn)
         if position.fenced:
             raise RestoreInProgress("a restore has fenced the instance")
         if position.cluster_id is None or position.topic_id is None:
@@ -67,3 +68,8 @@ def open_snapshot(dsn: str) -> Iterator[Snapshot]:
             tables=tuple(list_tables(conn, INSTANCE_SCHEMA)),
         )
         conn.rollback()
+
+
+def _may_take_long(conn: Connection) -> None:
+    # The snapshot's own transaction only waits while its readers work.
+    conn.execute("SET idle_in_transaction_session_timeout = 0")

@@ -146,7 +146,11 @@ def _backup_sections(state: StateFolder) -> dict[str, Any]:
 
 
 def _restore_sections(state: StateFolder) -> dict[str, Any]:
-    return {}
+    return {
+        "storage": {"folder": str(state.folder("backups"))},
+        "uploads": {"folder": str(state.folder("uploads"))},
+        "recipients": {"folder": str(state.folder("recipients"))},
+    }
 
 
 _EXTRA_SECTIONS = {"backup": _backup_sections, "restore": _restore_sections}

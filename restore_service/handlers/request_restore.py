@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from restore_service import events as ev
 from restore_service.checks import check_target
 from restore_service.commands import RestoreInstance
 from restore_service.context import RestoreContext
+from restore_service.uploads import uploaded_sha256
+from serving.requester import Requester
 from shared.archive.age import recipient_fingerprint
 from shared.audit import AuditEntry
 from shared.errors import (
-    AccessError,
     BackupNotFound,
     ConcurrencyConflict,
     ConflictError,
@@ -22,17 +22,6 @@ from shared.errors import (
 )
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.topics import RESTORE_EVENTS
-from shared.storage import ObjectStore
-
-
-@dataclass(frozen=True)
-class Requester:
-    """Who asks: a name for the history, what it may do, and from where."""
-
-    name: str
-    permissions: frozenset[str]
-    source: str
-    correlation_id: str
 
 
 def request_restore(
@@ -43,8 +32,7 @@ def request_restore(
     Raises AccessError, TargetMismatch, SealedKeyRefused, KeyMalformed, BackupNotFound,
     RestoreInProgress.
     """
-    if "restore" not in requester.permissions:
-        raise AccessError("the permission restore is missing")
+    requester.require("restore")
     restore_id = str(command.restore_id)
     with context.transaction("looking for the restore") as conn:
         if context.history.exists(conn, restore_id):
@@ -89,18 +77,12 @@ def request_restore(
 def _check_source(context: RestoreContext, command: RestoreInstance) -> str | None:
     try:
         if command.upload_id is not None:
-            return uploaded_sha256(context.uploads, str(command.upload_id))
+            return uploaded_sha256(context.uploads, command.upload_id)
         context.backups.stat(f"{command.backup_id}.age")
     except ObjectNotFound:
         named = command.backup_id or command.upload_id
         raise BackupNotFound(f"there is no backup or upload {named}") from None
     return None
-
-
-def uploaded_sha256(uploads: ObjectStore, upload_id: str) -> str:
-    """Return the SHA-256 that an upload had when it arrived. Raises ObjectNotFound."""
-    with uploads.open(f"{upload_id}.sha256") as source:
-        return source.read().decode("ascii")
 
 
 def cancel_restore(
@@ -110,8 +92,7 @@ def cancel_restore(
 
     Raises RestoreNotFound, ConflictError when it has ended or was cut over.
     """
-    if "restore" not in requester.permissions:
-        raise AccessError("the permission restore is missing")
+    requester.require("restore")
     meta = EventMeta(requester.name, requester.correlation_id)
     with context.transaction("cancelling") as conn:
         restore = context.history.load(conn, restore_id)

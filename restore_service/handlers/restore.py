@@ -2,7 +2,7 @@
 
 Every step before the cut-over ends, when it fails, in Aborted (a fence was raised) or Failed (it
 was not), with nothing left. The cut-over's transaction is the decision; behind it there is only
-Restored. ``CRASH_POINTS`` names the places between the steps, for the tests that kill there.
+Restored.
 """
 
 from __future__ import annotations
@@ -35,21 +35,19 @@ from restore_service.fence import (
     wait_for_delivery,
     wait_for_projector,
 )
+from restore_service.handlers.finish import complete_restore, give_up
 from restore_service.staging import (
     INSTANCE,
     analyze,
-    become_owner,
     before_name,
     compare_with_manifest,
-    drop_schema,
     finish_staging,
-    leftover_schemas,
     load_staging,
+    owner_connection,
     prepare_takeover,
     staging_name,
 )
 from shared.archive.reader import open_archive
-from shared.audit import AuditEntry
 from shared.database import Connection, postgres_faults
 from shared.errors import (
     ArchiveAltered,
@@ -59,27 +57,15 @@ from shared.errors import (
     RestoreFailedError,
     RestoreInProgress,
     SecrynError,
-    UnavailableError,
 )
 from shared.eventstore import EventMeta, NewEvent
-from shared.instance.events import LogSource, RestoreAborted, Restored, RestoreStarted
+from shared.instance.events import LogSource, Restored, RestoreStarted
 from shared.instance.position import LogPosition
 from shared.messages.topics import INSTANCE_EVENTS, RESTORE_EVENTS
 
 log = structlog.get_logger(__name__)
 
 LOOK_S = 0.5
-CRASH_POINTS = (
-    "requested",
-    "checked",
-    "fence_appended",
-    "fence_stands",
-    "staging_loaded",
-    "staging_committed",
-    "drained",
-    "cut_over",
-    "completed",
-)
 
 
 @dataclass
@@ -138,10 +124,16 @@ class _Run:
 
 def restore_instance(context: RestoreContext, restore_id: str) -> None:
     """Run an accepted restore to its end: Restored, Aborted, Failed or Cancelled."""
+    with context.transaction("beginning the restore") as conn:
+        # Behind the append lock a request that is being stored is stored, or never will be.
+        context.store.lock_appends(conn)
+        if not context.history.exists(conn, restore_id):
+            # Its request was never stored: the one who asked was told so.
+            del context.accepted[restore_id]
+            return
+        restore = context.history.load(conn, restore_id)
     accepted = context.accepted.pop(restore_id)
     context.progress.begin(restore_id)
-    with context.transaction("beginning the restore") as conn:
-        restore = context.history.load(conn, restore_id)
     facts = restore.facts
     meta = EventMeta(facts["requested_by"], facts["correlation_id"], restore_id)
     run = _Run(context, accepted, restore, meta, time.monotonic())
@@ -211,7 +203,7 @@ def _load(run: _Run, checked: CheckedArchive, fence: Fence, present: LogPosition
     context, schema = run.context, staging_name(run.id)
     with context.kafka.admin() as admin:
         identity = admin.log_identity(context.kafka.topic(INSTANCE_EVENTS))
-    with postgres_faults("loading"), _owner_connection(context) as conn:
+    with postgres_faults("loading"), owner_connection(context.settings.postgres.dsn) as conn:
         run.step("loading", checked.size_bytes)
         with conn.transaction():
             with open_source(context, run.accepted.command) as source:
@@ -229,14 +221,6 @@ def _load(run: _Run, checked: CheckedArchive, fence: Fence, present: LogPosition
         analyze(conn, schema)
     rows = {name: table.rows for name, table in found.tables.items()}
     run.note(ev.LOADED, {"proof": {"digest": found.digest, "tables": rows, "equal": True}})
-
-
-def _owner_connection(context: RestoreContext) -> Connection:
-    conn: Connection = psycopg.connect(
-        context.settings.postgres.dsn, autocommit=True, connect_timeout=10
-    )
-    become_owner(conn)
-    return conn
 
 
 def _cut_over(run: _Run, checked: CheckedArchive, fence: Fence, present: LogPosition) -> None:
@@ -301,77 +285,3 @@ def _restored(run: _Run, checked: CheckedArchive, fence: Fence) -> NewEvent:
 def _complete(run: _Run) -> None:
     duration_s = round(time.monotonic() - run.began, 3)
     complete_restore(run.context, run.id, run.meta, duration_s)
-
-
-def complete_restore(
-    context: RestoreContext, restore_id: str, meta: EventMeta, duration_s: float | None
-) -> None:
-    """Record the end of a restore that was cut over; may be repeated."""
-    with context.transaction("completing the restore") as conn:
-        restore = context.history.load(conn, restore_id)
-        if restore.ended:
-            return
-        data = {"restore_id": restore_id, "duration_s": duration_s} | {
-            "epoch": restore.facts["epoch"], "proof": restore.facts.get("proof"),
-        }  # fmt: skip
-        event = NewEvent(ev.COMPLETED, data, RESTORE_EVENTS)
-        context.history.append(conn, restore_id, restore.version, [event], meta)
-        entry = AuditEntry(
-            "restore.completed", "success", meta.actor, "restore", restore_id,
-            log_offset=restore.facts["fence_offset"],
-        )  # fmt: skip
-        context.audit.record(conn, entry, meta.correlation_id)
-    log.info("restore.completed", restore_id=restore_id, duration_s=duration_s)
-
-
-def give_up(context: RestoreContext, restore_id: str, error: SecrynError, meta: EventMeta) -> None:
-    """Leave the instance as it was: drop the staging schema, lower the fence, say why.
-
-    A restore that was cut over is completed instead: that decision was made. While PostgreSQL is
-    away nothing is decided; recovery at the next start does it.
-    """
-    while True:
-        try:
-            _give_up_once(context, restore_id, error, meta)
-            return
-        except ConcurrencyConflict:
-            continue
-        except UnavailableError as fault:
-            log.warning("restore.end_unrecorded", restore_id=restore_id, code=fault.code)
-            return
-
-
-def _give_up_once(
-    context: RestoreContext, restore_id: str, error: SecrynError, meta: EventMeta
-) -> None:
-    with context.transaction("reading the restore") as conn:
-        restore = context.history.load(conn, restore_id)
-    if restore.cut_over:
-        complete_restore(context, restore_id, meta, None)
-        return
-    with postgres_faults("dropping the staging schema"), _owner_connection(context) as conn:
-        staging = staging_name(restore_id)
-        if staging in leftover_schemas(conn)[0]:
-            with conn.transaction():
-                drop_schema(conn, staging)
-    fault = {"code": error.code, "message": error.message, "hint": error.advice}
-    cancelled = isinstance(error, Cancelled)
-    events: list[NewEvent] = []
-    if restore.fence_open and restore.fence_no is not None:
-        events.append(abort_event(restore_id, restore.fence_no, error.code))
-    kind = ev.CANCELLED if cancelled else ev.ABORTED if restore.fence_open else ev.FAILED
-    events.append(NewEvent(kind, {"restore_id": restore_id, "error": fault}, RESTORE_EVENTS))
-    with context.transaction("recording the end") as conn:
-        context.history.append(conn, restore_id, restore.version, events, meta)
-        entry = AuditEntry(
-            "restore.run", "failure", meta.actor, "restore", restore_id, code=error.code,
-            message=error.message,
-        )  # fmt: skip
-        context.audit.record(conn, entry, meta.correlation_id)
-    log.warning("restore.ended", restore_id=restore_id, code=error.code, reason=error.message)
-
-
-def abort_event(restore_id: str, fence_no: int, reason: str) -> NewEvent:
-    """Return the event that lowers a fence."""
-    aborted = RestoreAborted(restore_id=UUID(restore_id), fence_no=fence_no, reason=reason)
-    return NewEvent(RestoreAborted.TYPE, aborted.model_dump(mode="json"), INSTANCE_EVENTS)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import hmac
+import tomllib
 from collections.abc import Collection
+from pathlib import Path
 from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from shared.archive.keyfile import KeyFile
 from shared.archive.manifest import Manifest
-from shared.errors import ArchiveAltered, SignerUntrusted
+from shared.errors import ArchiveAltered, SignerUntrusted, UnknownSetting
+from shared.messages.keys import PublicKey
+
+
+class _Signer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    public_key: str
+
 
 TrustedBy = Literal["signer", "key_file", "caller"]
 
@@ -27,12 +37,12 @@ def check_trust(
 
     Raises ArchiveAltered when the key file names another object, SignerUntrusted.
     """
-    if key_file.sha256 is not None and not hmac.compare_digest(key_file.sha256, sha256):
+    if key_file.sha256 is not None and key_file.sha256 != sha256:
         raise ArchiveAltered("the file is not the one that the key file was written for")
     if manifest.signer in signers:
         return "signer"
     if trust_signer is not None:
-        if hmac.compare_digest(trust_signer, manifest.signer):
+        if trust_signer == manifest.signer:
             return "caller"
         raise SignerUntrusted(f"the archive is signed by {manifest.signer}, not by {trust_signer}")
     named = (
@@ -44,3 +54,18 @@ def check_trust(
     if named:
         return "key_file"
     raise SignerUntrusted(f"the signer {manifest.signer} is not known here")
+
+
+def load_signers(path: Path) -> frozenset[str]:
+    """Return the fingerprints of the signers that a TOML file lists by name.
+
+    Raises UnknownSetting when it cannot be read as ``[name]`` with a ``public_key`` in hex.
+    """
+    try:
+        with path.open("rb") as file:
+            found = TypeAdapter(dict[str, _Signer]).validate_python(tomllib.load(file))
+        return frozenset(
+            PublicKey.from_hex(signer.public_key).fingerprint for signer in found.values()
+        )
+    except (OSError, ValueError, ValidationError) as error:
+        raise UnknownSetting(f"the list of trusted signers {path} cannot be read") from error

@@ -80,7 +80,8 @@ class LocalFolder:
 
     def stat(self, name: str) -> ObjectInfo:
         with _faults(f"looking at {name}"):
-            return ObjectInfo(name, (self._folder / check_name(name)).stat().st_size)
+            found = (self._folder / check_name(name)).stat()
+            return ObjectInfo(name, found.st_size, found.st_mtime)
 
     def delete(self, name: str) -> None:
         with _faults(f"deleting {name}"):

@@ -17,10 +17,11 @@ _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """An object that is there, whole."""
+    """An object that is there, whole; ``modified_at`` in seconds of Unix time."""
 
     name: str
     size_bytes: int
+    modified_at: float
 
 
 class ObjectWriter(Protocol):
@@ -62,7 +63,7 @@ class ObjectStore(Protocol):
         """Open an object at byte ``start``. Raises ObjectNotFound."""
 
     def stat(self, name: str) -> ObjectInfo:
-        """Return an object's size. Raises ObjectNotFound."""
+        """Return what is known of an object. Raises ObjectNotFound."""
 
     def delete(self, name: str) -> None:
         """Remove an object; when this returns it is gone, or was never there."""

@@ -1,0 +1,12 @@
+"""``python -m restore_service --config FILE``"""
+
+from __future__ import annotations
+
+import sys
+
+from restore_service.app import run
+from restore_service.settings import RestoreServiceSettings
+from serving.start import start
+
+if __name__ == "__main__":
+    sys.exit(start("restore_service", RestoreServiceSettings, run))

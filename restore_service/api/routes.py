@@ -1,0 +1,95 @@
+"""The HTTP interface of restore_service: each route builds a command or reads a model."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, Response, jsonify, request
+
+from restore_service.commands import parse_restore
+from restore_service.context import RestoreContext
+from restore_service.handlers.request_restore import cancel_restore, request_restore
+from restore_service.recipient.publish import publish_recipient
+from restore_service.uploads import store_upload
+from serving.caller import requires
+from serving.requester import http_requester, json_body, number_argument
+from shared.errors import RestoreNotFound, UsageError
+
+PAGE_DEFAULT, PAGE_MAX = 100, 1000
+
+
+def create_routes(context: RestoreContext) -> Blueprint:
+    """Return the routes below /api/v1."""
+    routes = Blueprint("restores", __name__, url_prefix="/api/v1")
+
+    @routes.get("/recipient")
+    @requires("read")
+    def recipient() -> Response:
+        present = publish_recipient(context)
+        return jsonify({"recipient": present.recipient, "expires_at": present.expires_at})
+
+    @routes.put("/uploads/<upload_id>")
+    @requires("restore")
+    def upload(upload_id: str) -> tuple[Response, int]:
+        stored = store_upload(
+            context.uploads,
+            _upload_id(upload_id),
+            request.stream,
+            _content_length(),
+            context.settings.restore.upload_max_bytes,
+        )
+        return jsonify(stored), 201
+
+    @routes.post("/restores")
+    @requires("restore")
+    def start() -> tuple[Response, int]:
+        restore = request_restore(context, parse_restore(json_body()), http_requester())
+        return jsonify(_shown(context, restore)), 202
+
+    @routes.get("/restores")
+    @requires("read")
+    def list_restores() -> Response:
+        limit = number_argument("limit", PAGE_DEFAULT)
+        if not 1 <= limit <= PAGE_MAX:
+            raise UsageError(f"limit must be from 1 to {PAGE_MAX}")
+        with context.transaction("reading the history") as conn:
+            return jsonify(context.history.page(conn, limit))
+
+    @routes.get("/restores/<restore_id>")
+    @requires("read")
+    def show(restore_id: str) -> Response:
+        with context.transaction("reading the history") as conn:
+            restore = context.history.get(conn, _id(restore_id))
+        return jsonify(_shown(context, restore))
+
+    @routes.post("/restores/<restore_id>/cancel")
+    @requires("restore")
+    def cancel(restore_id: str) -> Response:
+        return jsonify(cancel_restore(context, _id(restore_id), http_requester()))
+
+    return routes
+
+
+def _content_length() -> int:
+    if request.content_length is None:
+        raise UsageError("an upload needs a Content-Length")
+    return request.content_length
+
+
+def _upload_id(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise UsageError("the id of an upload is a UUID that you choose") from None
+
+
+def _id(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise RestoreNotFound(f"there is no restore {text[:64]!r}") from None
+
+
+def _shown(context: RestoreContext, restore: dict[str, Any]) -> dict[str, Any]:
+    return restore | context.progress.of(restore["restore_id"])

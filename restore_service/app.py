@@ -1,0 +1,110 @@
+"""The composition root of restore_service: everything is made here, once."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from restore_service import events as ev
+from restore_service.api.routes import create_routes
+from restore_service.commands import RESTORE_INSTANCE, parse_restore_message
+from restore_service.context import SERVICE, RestoreContext
+from restore_service.handlers.request_restore import request_restore
+from restore_service.history import History
+from restore_service.recipient.keys import RecipientKeys
+from restore_service.settings import RestoreServiceSettings
+from restore_service.worker import RestoreWorker
+from serving.app import Readiness, create_app
+from serving.audit import refusal_hook
+from serving.caller import OperatorToken
+from serving.checks import log_and_store_checks
+from serving.command_topic import CommandTopic
+from serving.progress import ProgressBoard
+from serving.runtime import ServiceRuntime
+from shared.archive.trust import load_signers
+from shared.audit import AuditTrail
+from shared.database import Lock, Pool, open_pool
+from shared.eventstore import CommandConsumer, EventStore, Relay
+from shared.instance.keyring import RootKey
+from shared.kafka import Kafka
+from shared.messages import IssuerRegistry, SigningKey
+from shared.messages.topics import RESTORE_COMMANDS, RESTORE_EVENTS
+from shared.storage import LocalFolder
+
+
+def run(settings: RestoreServiceSettings) -> int:
+    """Run until SIGTERM; return the exit code. Raises SecrynError when it cannot start."""
+    runtime = ServiceRuntime(SERVICE)
+    kafka = Kafka(settings.kafka, SERVICE)
+    pool = open_pool(settings.postgres, SERVICE)
+    runtime.on_close(pool.close)
+    context = _context(settings, kafka, pool, runtime)
+    with pool.connection() as conn:
+        context.store.migrate(conn)
+        context.history.migrate(conn)
+    commands = CommandTopic(
+        topic=RESTORE_COMMANDS,
+        answers=RESTORE_EVENTS,
+        rejected=ev.REJECTED,
+        action="restore.run",
+        handlers={
+            RESTORE_INSTANCE: lambda data, requester: request_restore(
+                context, parse_restore_message(data), requester
+            )
+        },
+        pool=pool,
+        store=context.store,
+        audit=context.audit,
+    )
+    consumer = CommandConsumer(
+        kafka,
+        RESTORE_COMMANDS,
+        group_id=kafka.topic("restore.commands"),
+        issuers=IssuerRegistry.load(settings.place.issuers_file),
+        handle=commands.handle,
+        refused=commands.refused,
+    )
+    relay = Relay(
+        context.store,
+        kafka,
+        settings.postgres.dsn,
+        transactional_id=kafka.topic("restore.relay"),
+        lock=Lock.RESTORE_RELAY,
+        key=context.signer,
+        issuer=SERVICE,
+    )
+    runtime.add_worker("commands", consumer.run)
+    runtime.add_worker("relay", relay.run)
+    runtime.add_worker("restores", RestoreWorker(context).run)
+    readiness = Readiness()
+    log_and_store_checks(readiness, pool)
+    app = create_app(
+        SERVICE,
+        OperatorToken(settings.http.token_file),
+        readiness,
+        on_refusal=refusal_hook(context.record),
+    )
+    app.register_blueprint(create_routes(context))
+    return runtime.run(app, settings.http)
+
+
+def _context(
+    settings: RestoreServiceSettings, kafka: Kafka, pool: Pool, runtime: ServiceRuntime
+) -> RestoreContext:
+    store = EventStore("restore", Lock.RESTORE_APPEND)
+    return RestoreContext(
+        settings=settings,
+        pool=pool,
+        kafka=kafka,
+        store=store,
+        history=History(store),
+        audit=AuditTrail(store, SERVICE),
+        recipients=RecipientKeys(settings.recipients.folder, settings.restore.recipient_lifetime_s),
+        backups=LocalFolder(settings.storage.folder),
+        uploads=LocalFolder(settings.uploads.folder),
+        root=RootKey.load(settings.place.root_key_file),
+        signer=SigningKey.load(settings.place.signing_key_file),
+        trusted_signers=load_signers(settings.place.trusted_signers_file),
+        progress=ProgressBoard(),
+        stop=runtime.stop,
+        runner=str(uuid4()),
+    )

@@ -1,0 +1,96 @@
+"""How a restore ends: completed behind the cut-over, given up before it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import structlog
+
+from restore_service import events as ev
+from restore_service.context import RestoreContext
+from restore_service.staging import drop_schema, leftover_schemas, owner_connection, staging_name
+from shared.audit import AuditEntry
+from shared.database import postgres_faults
+from shared.errors import Cancelled, ConcurrencyConflict, SecrynError, UnavailableError
+from shared.eventstore import EventMeta, NewEvent
+from shared.instance.events import RestoreAborted
+from shared.messages.topics import INSTANCE_EVENTS, RESTORE_EVENTS
+
+log = structlog.get_logger(__name__)
+
+
+def complete_restore(
+    context: RestoreContext, restore_id: str, meta: EventMeta, duration_s: float | None
+) -> None:
+    """Record the end of a restore that was cut over; may be repeated."""
+    with context.transaction("completing the restore") as conn:
+        restore = context.history.load(conn, restore_id)
+        if restore.ended:
+            return
+        data = {"restore_id": restore_id, "duration_s": duration_s} | {
+            "epoch": restore.facts["epoch"], "proof": restore.facts.get("proof"),
+        }  # fmt: skip
+        event = NewEvent(ev.COMPLETED, data, RESTORE_EVENTS)
+        context.history.append(conn, restore_id, restore.version, [event], meta)
+        entry = AuditEntry(
+            "restore.completed", "success", meta.actor, "restore", restore_id,
+            log_offset=restore.facts["fence_offset"],
+        )  # fmt: skip
+        context.audit.record(conn, entry, meta.correlation_id)
+    log.info("restore.completed", restore_id=restore_id, duration_s=duration_s)
+
+
+def give_up(context: RestoreContext, restore_id: str, error: SecrynError, meta: EventMeta) -> None:
+    """Leave the instance as it was: drop the staging schema, lower the fence, say why.
+
+    A restore that was cut over is completed instead: that decision was made. While PostgreSQL is
+    away nothing is decided; recovery at the next start does it.
+    """
+    while True:
+        try:
+            _give_up_once(context, restore_id, error, meta)
+            return
+        except ConcurrencyConflict:
+            continue
+        except UnavailableError as fault:
+            log.warning("restore.end_unrecorded", restore_id=restore_id, code=fault.code)
+            return
+
+
+def _give_up_once(
+    context: RestoreContext, restore_id: str, error: SecrynError, meta: EventMeta
+) -> None:
+    with context.transaction("reading the restore") as conn:
+        restore = context.history.load(conn, restore_id)
+    if restore.cut_over:
+        complete_restore(context, restore_id, meta, None)
+        return
+    with (
+        postgres_faults("dropping the staging schema"),
+        owner_connection(context.settings.postgres.dsn) as conn,
+    ):
+        staging = staging_name(restore_id)
+        if staging in leftover_schemas(conn)[0]:
+            with conn.transaction():
+                drop_schema(conn, staging)
+    fault = {"code": error.code, "message": error.message, "hint": error.advice}
+    cancelled = isinstance(error, Cancelled)
+    events: list[NewEvent] = []
+    if restore.fence_open and restore.fence_no is not None:
+        events.append(abort_event(restore_id, restore.fence_no, error.code))
+    kind = ev.CANCELLED if cancelled else ev.ABORTED if restore.fence_open else ev.FAILED
+    events.append(NewEvent(kind, {"restore_id": restore_id, "error": fault}, RESTORE_EVENTS))
+    with context.transaction("recording the end") as conn:
+        context.history.append(conn, restore_id, restore.version, events, meta)
+        entry = AuditEntry(
+            "restore.run", "failure", meta.actor, "restore", restore_id, code=error.code,
+            message=error.message,
+        )  # fmt: skip
+        context.audit.record(conn, entry, meta.correlation_id)
+    log.warning("restore.ended", restore_id=restore_id, code=error.code, reason=error.message)
+
+
+def abort_event(restore_id: str, fence_no: int, reason: str) -> NewEvent:
+    """Return the event that lowers a fence."""
+    aborted = RestoreAborted(restore_id=UUID(restore_id), fence_no=fence_no, reason=reason)
+    return NewEvent(RestoreAborted.TYPE, aborted.model_dump(mode="json"), INSTANCE_EVENTS)

@@ -1,0 +1,116 @@
+"""After a start, and now and then: what dead processes left is ended, and nothing of it remains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import structlog
+
+from restore_service import events as ev
+from restore_service.context import SERVICE, RestoreContext
+from restore_service.fence import present_position
+from restore_service.handlers.finish import abort_event, complete_restore, give_up
+from restore_service.staging import drop_schema, leftover_schemas, owner_connection, staging_name
+from restore_service.uploads import drop_old_uploads
+from shared.database import postgres_faults
+from shared.errors import Interrupted, LogLost, RestoreNotFound
+from shared.eventstore import EventMeta, NewEvent
+from shared.messages.topics import RESTORE_EVENTS
+
+log = structlog.get_logger(__name__)
+
+RunnerLives = Callable[[str], bool]
+
+
+def recover_restores(context: RestoreContext, runner_lives: RunnerLives) -> None:
+    """End restores that nobody runs, lower fences that nobody owns, drop what nobody needs.
+
+    Only the holder of the worker's lock may call this. Raises PostgresUnavailable.
+    """
+    _end_abandoned(context, runner_lives)
+    _lower_unowned_fence(context)
+    _drop_remains(context)
+
+
+def _end_abandoned(context: RestoreContext, runner_lives: RunnerLives) -> None:
+    with context.transaction("looking for abandoned restores") as conn:
+        restores = [context.history.load(conn, i) for i in context.history.open_ids(conn)]
+    needed = {str(restore.facts["upload_id"]) for restore in restores}
+    drop_old_uploads(context.uploads, needed)
+    for restore in restores:
+        if restore.restore_id in context.accepted:
+            continue
+        # With the worker's lock held, nothing of our own is running: what we lost, we end.
+        if restore.runner != context.runner and runner_lives(restore.runner):
+            continue
+        log.warning("restore.recovering", restore_id=restore.restore_id, cut_over=restore.cut_over)
+        meta = EventMeta(SERVICE, restore.facts["correlation_id"], restore.restore_id)
+        if restore.cut_over:
+            complete_restore(context, restore.restore_id, meta, None)
+        else:
+            fault = Interrupted("the service ended during the restore; its key was kept nowhere")
+            give_up(context, restore.restore_id, fault, meta)
+
+
+def _lower_unowned_fence(context: RestoreContext) -> None:
+    """Abort a fence whose restore this history does not know: it was lost with its database."""
+    with context.transaction("looking for a fence that nobody owns") as conn:
+        try:
+            position = present_position(conn)
+        except LogLost:
+            return
+        if position.fence_no is None or position.fence_restore_id is None:
+            return
+        restore_id = str(position.fence_restore_id)
+        stream = f"fence-{restore_id}"
+        if context.history.exists(conn, restore_id) or context.store.version(conn, stream):
+            return
+        event = abort_event(restore_id, position.fence_no, "unknown_restore")
+        context.store.append(conn, stream, 0, [event], EventMeta(SERVICE, restore_id))
+    log.warning("fence.unowned_aborted", restore_id=restore_id, fence_no=position.fence_no)
+
+
+def _drop_remains(context: RestoreContext) -> None:
+    with (
+        postgres_faults("dropping what is not needed"),
+        owner_connection(context.settings.postgres.dsn) as conn,
+    ):
+        staging, kept = leftover_schemas(conn)
+        with context.transaction("looking for open restores") as reading:
+            needed = {staging_name(i) for i in context.history.open_ids(reading)}
+        for schema in set(staging) - needed:
+            log.warning("staging.dropped", schema=schema)
+            with conn.transaction():
+                drop_schema(conn, schema)
+        for schema in kept:
+            restore_id = str(UUID(schema.rsplit("_", 1)[1]))
+            if _undo_is_over(context, restore_id):
+                with conn.transaction():
+                    drop_schema(conn, schema)
+                _note_dropped(context, restore_id)
+
+
+def _undo_is_over(context: RestoreContext, restore_id: str) -> bool:
+    with context.transaction("looking for the undo window") as conn:
+        try:
+            restore = context.history.load(conn, restore_id)
+        except RestoreNotFound:
+            # A history that was lost says nothing about how old this is: a person decides.
+            return False
+    if restore.state != "restored":
+        return False
+    ended_at = datetime.fromisoformat(restore.facts["ended_at"])
+    window = timedelta(seconds=context.settings.restore.undo_window_s)
+    return datetime.now(UTC) - ended_at > window
+
+
+def _note_dropped(context: RestoreContext, restore_id: str) -> None:
+    with context.transaction("noting a dropped state") as conn:
+        restore = context.history.load(conn, restore_id)
+        event = NewEvent(ev.PREVIOUS_DROPPED, {"restore_id": restore_id}, RESTORE_EVENTS)
+        context.history.append(
+            conn, restore_id, restore.version, [event], EventMeta(SERVICE, restore_id)
+        )
+    log.info("restore.previous_dropped", restore_id=restore_id)
