@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,7 +90,7 @@ def check_key_file(key_path: Path, archive_path: Path) -> dict[str, Any]:
                 digest.update(data)
     except OSError as error:
         raise UsageError(f"{archive_path} cannot be read: {error.strerror}") from error
-    if key.sha256 is not None and not hmac.compare_digest(key.sha256, digest.hexdigest()):
+    if key.sha256 is not None and key.sha256 != digest.hexdigest():
         raise ArchiveAltered("the key opens the file, but the file is not as it was stored")
     return {
         "belong_together": True,

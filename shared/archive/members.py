@@ -20,7 +20,7 @@ BACKUP_JSON = "backup.json"
 SCHEMA_SQL = "schema.sql"
 MANIFEST_JSON = "manifest.json"
 MANIFEST_SIG = "manifest.sig"
-_PART = re.compile(r"^tables/([a-z][a-z0-9_]{0,62})/([0-9]{6})\.copy\.zst$")
+_PART = re.compile(r"tables/([a-z][a-z0-9_]{0,62})/([0-9]{6})\.copy\.zst")
 # The largest size that 11 octal digits hold.
 MAX_MEMBER_BYTES = 8**11 - 1
 MAX_PARTS = 1_000_000
@@ -49,13 +49,13 @@ def part_name(table: str, number: int) -> str:
 
 def parse_part_name(name: str) -> tuple[str, int] | None:
     """Return table and number of a part's name, or None when it is not one."""
-    matched = _PART.match(name)
+    matched = _PART.fullmatch(name)
     return (matched[1], int(matched[2])) if matched else None
 
 
 def encode_header(member: Member) -> bytes:
     """Return the header block of ``member``."""
-    if len(member.name.encode("ascii")) > 99 or member.size > MAX_MEMBER_BYTES:
+    if len(member.name.encode("ascii")) > 99 or not 0 <= member.size <= MAX_MEMBER_BYTES:
         raise ArchiveMalformed(f"the member {member.name!r} does not fit into a tar header")
     fields = [
         member.name.encode("ascii").ljust(100, b"\0"),

@@ -12,12 +12,14 @@ from shared.archive.copybinary import encode_tuple, split_fields, split_tuples
 from shared.archive.limits import DEFAULT_LIMITS, Limits
 from shared.archive.manifest import Manifest
 from shared.archive.reader import Part, open_archive
-from shared.errors import ManifestMismatch
+from shared.errors import ArchiveMalformed, ManifestMismatch
 from shared.instance.digest import TableDigest, instance_digest
-from shared.instance.keyring import check_value_of
+from shared.instance.keyring import KEY_BYTES, check_value_of
+from shared.instance.migrate import tables_of_version
 
 # In an archive the keyring's tuples are (id, purpose, state, data_key, check_value, created_at).
 KEYRING = "keyring"
+KEYRING_FIELDS = 6
 KEYRING_DATA_KEY = 3
 KEYRING_CHECK_VALUE = 4
 
@@ -64,11 +66,13 @@ def add_part(digest: TableDigest, part: Part) -> None:
 def digest_form_of_key(row: bytes) -> bytes:
     """Return a data key's row as digests take it: without the key, which must fit its check value.
 
-    Raises ManifestMismatch.
+    Raises ArchiveMalformed, ManifestMismatch.
     """
     fields = split_fields(row)
+    if len(fields) != KEYRING_FIELDS:
+        raise ArchiveMalformed(f"a row of {KEYRING} has another number of fields")
     data_key, check_value = fields[KEYRING_DATA_KEY], fields[KEYRING_CHECK_VALUE]
-    if data_key is None or check_value != check_value_of(data_key):
+    if data_key is None or len(data_key) != KEY_BYTES or check_value != check_value_of(data_key):
         raise ManifestMismatch("a data key of the archive does not fit its check value")
     del fields[KEYRING_DATA_KEY]
     return encode_tuple(fields)
@@ -85,3 +89,12 @@ def check_tables(manifest: Manifest, digests: dict[str, TableDigest]) -> None:
             raise ManifestMismatch(f"the digest of {name} is not the manifest's")
     if instance_digest(manifest.backup.schema_version, found) != manifest.digest:
         raise ManifestMismatch("the digest of the instance is not the manifest's")
+
+
+def check_schema(manifest: Manifest) -> None:
+    """Tell whether this software knows the archive's schema and all of its tables.
+
+    Raises SchemaTooNew, ManifestMismatch.
+    """
+    if set(manifest.tables) != tables_of_version(manifest.backup.schema_version):
+        raise ManifestMismatch("the archive's tables are not those of its schema version")
