@@ -50,14 +50,17 @@ def parse_identity(text: str) -> Identity:
 
 
 def parse_recipient(text: str) -> Recipient:
-    """Read one recipient. Raises UsageError; the message names the text."""
+    """Read one recipient. Raises UsageError; the message names it, but never an identity."""
+    text = text.strip()
+    # Somebody may give an identity by mistake: only what begins like a recipient is shown.
+    named = f"the recipient {text[:24]!r}..." if text.startswith("age1") else "the recipient"
     try:
-        prefix, public = bech32.decode(text.strip())
+        prefix, public = bech32.decode(text)
     except ValueError as error:
-        raise UsageError(f"the recipient {text[:24]!r}... is damaged: {error}") from None
-    if text.strip() == text.strip().lower():
+        raise UsageError(f"{named} is damaged: {error}") from None
+    if text == text.lower():
         if prefix == x25519.RECIPIENT_PREFIX and len(public) == x25519.KEY_BYTES:
             return X25519Recipient(public)
         if prefix == hybrid.RECIPIENT_PREFIX and len(public) == hybrid.PUBLIC_BYTES:
             return HybridRecipient(public)
-    raise UsageError(f"the recipient {text[:24]!r}... is of a kind that is not known here")
+    raise UsageError(f"{named} is of a kind that is not known here")
