@@ -1,8 +1,10 @@
 """Fixtures are plug-ins, one file per dependency: tests/plugins."""
 
 pytest_plugins = [
+    "tests.plugins.hypothesis_profile",
     "tests.plugins.postgres",
     "tests.plugins.kafka",
     "tests.plugins.stack",
     "tests.plugins.instance",
+    "tests.plugins.live",
 ]

@@ -1,0 +1,136 @@
+"""The fold against the model: whatever history comes, in whatever batches, the rows are the model's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.instance.events import EVENT_TYPES, FENCE_EVENTS, decode, encode
+from shared.instance.fold import BatchResult, LoggedEvent, fold, needs_of
+from shared.instance.workingset import TABLES, Key, Needs, Row, Table, WorkingSet
+from tests.model import KEYS, Model, differences
+from tests.plugins.hypothesis_profile import DEFAULT_EXAMPLES
+from tests.strategies import LOG, batches, cuts, histories
+
+
+class MemoryStore:
+    """What PostgreSQL does for the fold: find rows by key or name, take the changed ones."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[Key, Row]] = {name: {} for name in TABLES}
+
+    def apply(self, batch: list[LoggedEvent], epoch: int = 1) -> BatchResult:
+        needs, working = needs_of(batch), WorkingSet()
+        working.load(
+            needs, {name: list(self._find(table, needs)) for name, table in TABLES.items()}
+        )
+        result = fold(working, batch, epoch)
+        self._write(working)
+        return result
+
+    def _find(self, table: Table, needs: Needs) -> Iterable[Row]:
+        for key, row in self.rows[table.name].items():
+            named = table.unique and table.name_of(row) in needs.names[table.name]
+            if table.name in needs.whole or key in needs.keys[table.name] or named:
+                yield dict(row)
+
+    def _write(self, working: WorkingSet) -> None:
+        for (name, parent), ids in working.child_deletes.items():
+            rows = self.rows[name]
+            self.rows[name] = {key: row for key, row in rows.items() if row[parent] not in ids}
+        for name, table in TABLES.items():
+            for key in working.deleted(name):
+                self.rows[name].pop(key, None)
+            for row in working.written(name):
+                self.rows[name][table.key_of(row)] = row
+
+
+def modelled(history: list[LoggedEvent]) -> Model:
+    model = Model(LOG)
+    model.apply_all(history)
+    return model
+
+
+@given(histories(), cuts())
+def test_rows_are_those_of_the_model_however_the_log_is_cut(
+    history: list[LoggedEvent], sizes: list[int]
+) -> None:
+    store, model = MemoryStore(), modelled(history)
+    results = [store.apply(batch) for batch in batches(history, sizes)]
+    assert differences(model.tables(), store.rows) == []
+    assert sum(result.applied for result in results) == model.applied
+    assert sum(result.rejected for result in results) == model.rejected
+    assert sum((result.skipped for result in results), Counter()) == model.skipped
+
+
+@given(histories(), cuts(), cuts())
+def test_a_rejection_reads_the_same_however_the_log_is_cut(
+    history: list[LoggedEvent], some: list[int], others: list[int]
+) -> None:
+    one, other = MemoryStore(), MemoryStore()
+    for batch in batches(history, some):
+        one.apply(batch)
+    for batch in batches(history, others):
+        other.apply(batch)
+    # Column by column, the prose of a rejection too.
+    assert one.rows == other.rows
+
+
+@given(histories())
+def test_an_event_is_the_same_after_its_way_over_the_log(history: list[LoggedEvent]) -> None:
+    for logged in history:
+        assert decode(logged.type, encode(logged.event)) == logged.event
+
+
+def test_the_histories_meet_every_event_type_both_ways() -> None:
+    """What the properties above are worth: every type is applied somewhere and refused somewhere."""
+    applied: Counter[str] = Counter()
+    refused: Counter[tuple[str, str]] = Counter()
+    skipped: Counter[str] = Counter()
+
+    @settings(max_examples=DEFAULT_EXAMPLES, derandomize=True)
+    @given(histories())
+    def survey(history: list[LoggedEvent]) -> None:
+        model = modelled(history)
+        rejections = model.tables()["rejections"]
+        for logged in history:
+            if (logged.offset,) in rejections:
+                refused[logged.type, rejections[logged.offset,]["code"]] += 1
+            elif logged.epoch == 1:
+                applied[logged.type] += 1
+        skipped.update(model.skipped)
+
+    survey()
+    writers = {name for name, cls in EVENT_TYPES.items() if cls not in FENCE_EVENTS}
+    assert applied.keys() == writers
+    assert {name for name, _ in refused} == writers
+    assert {code for _, code in refused} == {
+        "ambiguous", "deleted", "exists", "incomplete", "missing", "name_taken", "not_deleted",
+        "retired", "revoked", "wrong_scope", "wrong_version",
+    }  # fmt: skip
+    assert skipped["epoch"] > 0
+
+
+def test_the_model_has_the_tables_and_keys_of_the_store() -> None:
+    assert {name: table.key for name, table in TABLES.items()} == KEYS
+
+
+@given(st.data())
+def test_a_model_that_forgets_a_rule_is_found_out(data: st.DataObject) -> None:
+    """Differences() is not blind: one changed cell of any table is a line of its answer."""
+    tables = modelled(data.draw(histories())).tables()
+    cells = [
+        (name, key, column)
+        for name, rows in tables.items()
+        for key, row in rows.items()
+        for column in row
+    ]
+    if not cells:
+        return
+    name, key, column = data.draw(st.sampled_from(cells))
+    changed = {table: {k: dict(row) for k, row in rows.items()} for table, rows in tables.items()}
+    changed[name][key][column] = "something else"
+    assert len(differences(tables, changed)) == 1
