@@ -14,15 +14,16 @@ from typing_extensions import Buffer
 
 from shared.errors import ConflictError, NoSpace, ObjectNotFound, UnavailableError, UnknownSetting
 from shared.secretfiles import fsync_folder
-from shared.storage.port import ObjectInfo, ObjectReader, ObjectWriter, check_name
+from shared.storage.port import ObjectInfo, ObjectReader, ObjectWriter, check_name, is_name
 
 _SCRATCH = ".partial-"
+_SCRATCH_BYTES = 8
 
 
 class _FileWriter:
     def __init__(self, folder: Path, name: str) -> None:
         self._final = folder / name
-        self._scratch = folder / f"{_SCRATCH}{name}-{secrets.token_hex(8)}"
+        self._scratch = folder / f"{_SCRATCH}{name}-{secrets.token_hex(_SCRATCH_BYTES)}"
         with _faults(f"writing {name}"):
             handle = os.open(self._scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._file = os.fdopen(handle, "wb", buffering=1 << 20)
@@ -93,13 +94,17 @@ class LocalFolder:
             names = sorted(
                 entry.name
                 for entry in entries
-                if entry.name.startswith(prefix) and not entry.name.startswith(".")
+                if entry.name.startswith(prefix) and is_name(entry.name) and entry.is_file()
             )
         for name in names:
-            yield self.stat(name)
+            # An object that was deleted since is no longer one of them.
+            with suppress(ObjectNotFound):
+                yield self.stat(name)
 
     def sweep(self, name: str) -> None:
-        for left in self._folder.glob(f"{_SCRATCH}{check_name(name)}-*"):
+        # The ending has one length: `name-2` is written beside `name` and is not its remains.
+        ending = "[0-9a-f]" * (2 * _SCRATCH_BYTES)
+        for left in self._folder.glob(f"{_SCRATCH}{check_name(name)}-{ending}"):
             left.unlink(missing_ok=True)
 
     def free_bytes(self) -> int | None:

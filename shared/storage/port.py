@@ -12,7 +12,7 @@ from typing_extensions import Buffer
 
 from shared.errors import UsageError
 
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,11 @@ class ObjectStore(Protocol):
 
 def check_name(name: str) -> str:
     """Return ``name``. Raises UsageError when it is not of the grammar."""
-    if not _NAME.match(name):
+    if not is_name(name):
         raise UsageError(f"{name[:64]!r} cannot be the name of an object")
     return name
+
+
+def is_name(name: str) -> bool:
+    """Tell whether an object can have this name."""
+    return _NAME.fullmatch(name) is not None

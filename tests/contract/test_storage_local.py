@@ -1,0 +1,115 @@
+"""What only the local folder promises: closed files, flushes in their order, told faults."""
+
+import errno
+import io
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from shared.errors import NoSpace, UnavailableError, UnknownSetting
+from shared.storage import LocalFolder
+from tests.contract.test_storage import MIB, NAME, names, put
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "objects"
+
+
+@pytest.fixture
+def local(folder: Path) -> LocalFolder:
+    return LocalFolder(folder)
+
+
+def test_files_and_folder_are_closed_to_others(local: LocalFolder, folder: Path) -> None:
+    before = os.umask(0)
+    try:
+        writer = local.create(NAME)
+        partial = [stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()]
+        writer.commit()
+    finally:
+        os.umask(before)
+    assert partial == [0o600]
+    assert stat.S_IMODE((folder / NAME).stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_commit_flushes_the_whole_file_before_its_name_and_then_the_folder(
+    local: LocalFolder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[str, int, bool]] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        state = os.fstat(handle)
+        kind = "folder" if stat.S_ISDIR(state.st_mode) else "file"
+        size = 0 if kind == "folder" else state.st_size
+        flushed.append((kind, size, (folder / NAME).exists()))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    put(local, content=bytes(3000))
+    assert flushed == [("file", 3000, False), ("folder", 0, True)]
+    flushed.clear()
+    local.delete(NAME)
+    assert flushed == [("folder", 0, False)]
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace), (errno.EIO, UnavailableError)],
+)
+def test_a_write_that_fails_at_the_flush_leaves_nothing(
+    local: LocalFolder,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    error: type[Exception],
+) -> None:
+    def fsync(handle: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    writer = local.create(NAME)
+    writer.write(b"content")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fsync)
+        with pytest.raises(error, match=NAME):
+            writer.commit()
+    writer.abort()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_full_disk_is_told_as_no_space(local: LocalFolder, folder: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this machine has no /dev/full")
+    writer = local.create(NAME)
+    vars(writer)["_file"].close()
+    vars(writer)["_file"] = io.BufferedWriter(io.FileIO("/dev/full", "wb"), MIB)
+    with pytest.raises(NoSpace):
+        writer.write(bytes(2 * MIB))
+    writer.abort()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_new_store_on_the_folder_sees_what_was_committed(
+    local: LocalFolder, folder: Path
+) -> None:
+    put(local)
+    local.create("killed").write(b"half")
+    assert names(LocalFolder(folder)) == [NAME]
+
+
+def test_what_is_no_object_is_not_listed(local: LocalFolder, folder: Path) -> None:
+    put(local)
+    (folder / "lost+found").mkdir()
+    (folder / "subfolder").mkdir()
+    (folder / "notes of mine").write_bytes(b"")
+    assert names(local) == [NAME]
+
+
+def test_a_folder_that_cannot_be_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UnknownSetting, match="file"):
+        LocalFolder(tmp_path / "file" / "objects")
