@@ -148,7 +148,8 @@ class KafkaServer:
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         lines = [
             *JVM_OPTIONS, "-cp", self._class_path(), "kafka.tools.StorageTool", "format",
-            "-t", cluster_id, "-c", settings.name, "--standalone",
+            # One word: an id that begins with "-" would read as an option.
+            f"--cluster-id={cluster_id}", "-c", settings.name, "--standalone",
         ]  # fmt: skip
         for user, password in self.passwords.items():
             lines += ["--add-scram", f"{MECHANISM}=[name={user},password={password}]"]

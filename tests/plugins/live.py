@@ -1,0 +1,201 @@
+"""A running stack with a filled instance, and everything that a test does to it.
+
+    def test_it(live):
+        backup, key = live.backup()              # made, proven, its key viewed
+        live.restore(backup, key)                # run to its end; the document of the restore
+        live.write(20)                           # events on the instance's log
+        live.digest(), live.state()              # what is there; what must not have changed
+        live.messages(topic)                     # every CloudEvent on a topic
+        live.command(topic, type, data)          # a command over Kafka, signed by the operator
+
+One stack a module: what a test needs it makes itself, and leaves the instance whole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from cli.connect import Connected, connected
+from cli.platform import Platform, platform
+from deploy.embedded.folder import open_state
+from deploy.embedded.keys import ISSUER_KEY, OPERATOR
+from shared.errors import EpochChanged
+from shared.instance import events as ie
+from shared.instance.position import LogPosition, read_position
+from shared.instance.sample.live import LiveWriter
+from shared.kafka import Kafka
+from shared.messages import CloudEvent, SigningKey, sign
+from tests.plugins.instance import eventually
+from tests.plugins.stack import StackUnderTest
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Live:
+    """One stack and its clients."""
+
+    stack: StackUnderTest
+    services: Connected
+    platform: Platform
+
+    @property
+    def instance_id(self) -> str:
+        return self.services.instance_id
+
+    # The instance
+
+    def write(self, events: int, seed: int = 1) -> int:
+        """Write about ``events`` events, wait until they are stored; return how many it were."""
+        return self.write_for(events / 200, 200, seed)
+
+    def write_for(self, seconds: float, rate: int, seed: int = 1) -> int:
+        writer = LiveWriter(self.platform.writer, rate=rate, seconds=seconds, seed=seed)
+        summary = writer.run()
+        writer.wait_until_stored(20)
+        return summary.events
+
+    def add_project(self, name: str) -> UUID:
+        """Append one project and wait for it."""
+        project = uuid4()
+        writer, event = self.platform.writer, ie.ProjectCreated(id=project, name=name)
+        try:
+            written = writer.append(event)
+        except EpochChanged:
+            # A restore of this test came between: the writer knows the new epoch now.
+            written = writer.append(event)
+        writer.wait_until_stored(written, 20)
+        return project
+
+    def projects(self) -> set[str]:
+        with self.admin() as conn:
+            return {row[0] for row in conn.execute("SELECT name FROM instance.projects")}
+
+    def digest(self) -> str:
+        return str(self.services.backups.digest()["digest"])
+
+    def admin(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self.stack.postgres_admin(), autocommit=True)
+
+    def position(self) -> LogPosition:
+        with self.admin() as conn:
+            return read_position(conn)
+
+    def schemas(self) -> set[str]:
+        with self.admin() as conn:
+            rows = conn.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'instance%'")
+            return {row[0] for row in rows}
+
+    def state(self) -> tuple[str, set[str], LogPosition]:
+        """Return what a refused request leaves as it was."""
+        return self.digest(), self.schemas(), self.position()
+
+    # Backups and restores
+
+    def backup(self) -> tuple[Json, str]:
+        """Return a created backup and the text of its key file."""
+        asked = self.services.backups.create("a test")
+        backup = self.services.backups.wait(asked["backup_id"])
+        assert backup["state"] == "created", backup
+        return backup, self.services.backups.view_key(backup["backup_id"])
+
+    def archive(self, backup: Json, folder: Path) -> Path:
+        """Download a backup's file."""
+        target = folder / f"{backup['backup_id']}.age"
+        self.services.backups.download(backup["backup_id"], target)
+        return target
+
+    def start(self, key: str, **named: Any) -> Json:
+        """Ask for a restore of this instance."""
+        named.setdefault("target_instance_id", self.instance_id)
+        return self.services.restores.start(key_file_text=key, reason="a test", **named)
+
+    def restore(self, backup: Json, key: str) -> Json:
+        """Restore a stored backup; return how it ended."""
+        asked = self.start(key, backup_id=backup["backup_id"])
+        return self.services.restores.wait(asked["restore_id"])
+
+    def restore_file(self, file: Path, key: str, **named: Any) -> Json:
+        """Upload and restore a file; return how it ended."""
+        asked = self.start(key, upload=self.services.restores.upload(file), **named)
+        return self.services.restores.wait(asked["restore_id"])
+
+    # The log
+
+    def kafka(self, user: str = "admin") -> Kafka:
+        return Kafka(self.stack.kafka(user), client_id="test")
+
+    def messages(self, topic: str) -> list[CloudEvent]:
+        """Return every readable CloudEvent on a topic, in order."""
+        kafka = self.kafka()
+        name = kafka.topic(topic)
+        found: list[CloudEvent] = []
+        with kafka.admin() as admin, kafka.log_reader(name) as reader:
+            end = admin.last_stable_offset(name)
+            next_offset = admin.beginning_offset(name)
+            reader.seek(next_offset)
+            while next_offset < end:
+                batch = reader.poll(1000, 0.5)
+                next_offset = batch.next_offset
+                found += [CloudEvent.from_kafka(record) for record in batch.records]
+        return found
+
+    def events_about(self, topic: str, kind: str, identity: object) -> list[Json]:
+        """Return the bodies of the events of one type that name ``identity``, once there is one."""
+
+        def look() -> list[Json]:
+            bodies = [json.loads(e.data) for e in self.messages(topic) if e.type == kind]
+            return [body for body in bodies if str(identity) in map(str, body.values())]
+
+        found: list[Json] = eventually(look, f"{kind} about {identity}")
+        return found
+
+    def operator(self) -> SigningKey:
+        return SigningKey.load(open_state(self.stack.state).key(ISSUER_KEY))
+
+    def command(
+        self,
+        topic: str,
+        kind: str,
+        data: Json,
+        *,
+        key: SigningKey | None = None,
+        issuer: str = OPERATOR,
+    ) -> CloudEvent:
+        """Send a command, signed by the operator or by ``key``; return it."""
+        event = CloudEvent(type=kind, source="/test", data=json.dumps(data).encode())
+        signed = sign(event, key or self.operator(), issuer)
+        self.send(topic, signed)
+        return signed
+
+    def send(self, topic: str, event: CloudEvent, user: str = "platform") -> None:
+        kafka = self.kafka(user)
+        with kafka.producer() as producer:
+            producer.send_sync(kafka.topic(topic), event.to_kafka())
+
+
+@pytest.fixture(scope="module")
+def live() -> Iterator[Live]:
+    folder = Path(tempfile.mkdtemp(prefix="secryn live "))
+    stack = StackUnderTest(folder / "the state")
+    try:
+        stack.up()
+        stack.secryn("sample", "load")
+        with ExitStack() as opened:
+            services = opened.enter_context(connected(stack.state))
+            yield Live(stack, services, opened.enter_context(platform(stack.state)))
+    finally:
+        if (stack.state / "place.toml").exists():
+            stack.secryn("down")
+        shutil.rmtree(folder)
