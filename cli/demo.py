@@ -21,12 +21,7 @@ import typer
 
 from cli.demo_report import write_report
 from cli.output import command
-from shared.errors import FailedError
-
-
-class DemoFailed(FailedError):
-    code = "demo.failed"
-    hint = "The folder named above was kept; the log folders in it have the details."
+from shared.errors import DemoFailed
 
 
 @dataclass

@@ -166,6 +166,16 @@ class EventRejected(ConflictError):
     hint = "The event contradicts the state and changed nothing. Read the state and decide again."
 
 
+class KeyringError(ConflictError):
+    code = "keyring.does_not_open"
+    hint = "The root key of this place is not the one that the keyring was wrapped under."
+
+
+class ProducerFenced(ConflictError):
+    code = "kafka.producer_fenced"
+    hint = "Another replica publishes now; this one steps back."
+
+
 class LogLost(ConflictError):
     code = "log.lost"
     hint = (
@@ -269,6 +279,11 @@ class ManifestMismatch(ArchiveMalformed):
 class KeyMalformed(ArchiveError):
     code = "key.malformed"
     hint = "Give the key file as it was written, or the line that begins with AGE-SECRET-KEY-."
+
+
+class SealedKeyRefused(ArchiveError):
+    code = "restore.sealed_key_refused"
+    hint = "Seal the key anew to the present recipient, for this command, archive and target."
 
 
 class SignerUntrusted(ArchiveError):
@@ -418,6 +433,11 @@ class StackStateOpen(StackError):
 class StackUnsupportedServer(StackError):
     code = "stack.unsupported_server"
     hint = "Use PostgreSQL 14 or newer and Kafka 3.3 or newer, with the rights that docs name."
+
+
+class DemoFailed(FailedError):
+    code = "demo.failed"
+    hint = "The folder named above was kept; the log folders in it have the details."
 
 
 class StackAlreadyRunning(ConflictError):

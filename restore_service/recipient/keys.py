@@ -18,8 +18,8 @@ from restore_service.commands import RestoreInstance
 from shared.archive.age import HybridIdentity, Identity, open_sealed, parse_identity
 from shared.archive.keyfile import KeyFile
 from shared.errors import (
-    ArchiveError,
     KeyMalformed,
+    SealedKeyRefused,
     SecrynError,
     UnknownSetting,
 )
@@ -27,13 +27,6 @@ from shared.secretfiles import fsync_folder, read_secret_file, write_secret_file
 
 MAX_BODY_BYTES = 128 * 1024
 _SUFFIX = ".identity"
-
-
-class SealedKeyRefused(ArchiveError):
-    """A sealed key does not open, or was sealed for something else."""
-
-    code = "restore.sealed_key_refused"
-    hint = "Seal the key anew to the present recipient, for this command, archive and target."
 
 
 @dataclass(frozen=True)

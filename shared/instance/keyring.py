@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.keywrap import (
 )
 from psycopg import sql
 
-from shared.errors import ConflictError, UnknownSetting
+from shared.errors import KeyringError, UnknownSetting
 from shared.instance.events import KeyringKeyAdded, KeyringRewrapped
 from shared.secretfiles import read_secret_file, write_secret_file
 
@@ -39,13 +39,6 @@ CHECK_VALUE_BYTES = 16
 SEALED_OVERHEAD_BYTES = 1 + 16 + NONCE_BYTES + 16
 
 Kind = Literal["secret", "key", "setting"]
-
-
-class KeyringError(ConflictError):
-    """A data key or a sealed value does not open."""
-
-    code = "keyring.does_not_open"
-    hint = "The root key of this place is not the one that the keyring was wrapped under."
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from shared.database import Connection, Pool, postgres_faults
-from shared.errors import SecretNotFound
-from shared.instance.keyring import Keyring, KeyringError, RootKey, read_keyring
+from shared.errors import KeyringError, SecretNotFound
+from shared.instance.keyring import Keyring, RootKey, read_keyring
 from shared.instance.position import read_position
 
 _PATH_PARTS: Final = 3

@@ -9,8 +9,9 @@ from uuid import UUID
 from psycopg.rows import dict_row
 
 from shared.database import Connection
+from shared.errors import KeyringError
 from shared.instance.events import KeyringKeyAdded, KeyringKeyRetired
-from shared.instance.keyring import Keyring, KeyringError, Kind, RootKey, new_data_key
+from shared.instance.keyring import Keyring, Kind, RootKey, new_data_key
 
 
 class Sealer:

@@ -9,20 +9,12 @@ from kafka import errors
 
 from shared.errors import (
     AccessError,
-    ConflictError,
     KafkaUnavailable,
     LogLost,
+    ProducerFenced,
     SecrynError,
     ValueTooLarge,
 )
-
-
-class ProducerFenced(ConflictError):
-    """Another process took this transactional id over."""
-
-    code = "kafka.producer_fenced"
-    hint = "Another replica publishes now; this one steps back."
-
 
 _FENCED = (
     errors.ProducerFencedError,

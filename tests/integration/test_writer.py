@@ -13,6 +13,7 @@ from shared.errors import (
     EpochChanged,
     EventRejected,
     FenceOpen,
+    KeyringError,
     SecretNotFound,
     StoreBehind,
     ValueTooLarge,
@@ -24,7 +25,7 @@ from shared.instance.events import (
     SecretVersionAdded,
     VaultCreated,
 )
-from shared.instance.keyring import KeyringError, RootKey
+from shared.instance.keyring import RootKey
 from shared.instance.opener import SecretOpener
 from shared.instance.writer import MAX_RECORD_BYTES, InstanceWriter, NewEvent, Written
 from tests.plugins.instance import TestInstance, eventually
