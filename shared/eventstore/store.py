@@ -154,7 +154,7 @@ class EventStore:
                 try:
                     found = cursor.execute(query, row).fetchone()
                 except errors.UniqueViolation as error:
-                    raise ConcurrencyConflict(f"{stream} has version {version} already") from error
+                    raise _conflict(error, stream, version, event) from error
                 assert found is not None
                 stored.append(found)
         return stored
@@ -229,3 +229,11 @@ class EventStore:
             (topic,),
         ).fetchone()
         return None if row is None else row[0]
+
+
+def _conflict(
+    error: errors.UniqueViolation, stream: str, version: int, event: NewEvent
+) -> ConcurrencyConflict:
+    if "event_id" in (error.diag.constraint_name or ""):
+        return ConcurrencyConflict(f"the event {event.event_id} is stored already")
+    return ConcurrencyConflict(f"{stream} has version {version} already")
