@@ -40,8 +40,10 @@ class Section(BaseModel):
 class PostgresSettings(Section):
     """Where PostgreSQL is."""
 
+    # A password does not belong in it; one that is there all the same is shown nowhere.
     dsn: str = Field(
-        description="libpq connection string or URL, without a password: name a passfile in it."
+        repr=False,
+        description="libpq connection string or URL, without a password: name a passfile in it.",
     )
     pool_max: int = Field(default=8, ge=1, le=100, description="Connections of one process.")
     connect_timeout_s: int = Field(default=10, ge=1, le=300)
@@ -100,7 +102,11 @@ def load_settings(
             raw = tomllib.loads(config.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise UnknownSetting(f"the settings file {config} does not exist") from error
-        except tomllib.TOMLDecodeError as error:
+        except OSError as error:
+            raise UnknownSetting(
+                f"the settings file {config} cannot be read: {error.strerror}"
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UnknownSetting(f"the settings file {config} is not TOML: {error}") from error
     _merge_environment(raw, environ)
     try:
