@@ -11,7 +11,7 @@ from shared.archive.age import Identity, parse_identity
 from shared.archive.reader import open_archive
 from shared.errors import ArchiveAltered, KeyMalformed, UsageError
 
-_MAX_BYTES = 64 * 1024
+MAX_KEY_FILE_BYTES = 64 * 1024
 _FIELDS = {
     "backup_id": "backup",
     "instance_id": "instance",
@@ -36,25 +36,27 @@ class KeyFile:
     signer: str | None = None
 
     def render(self) -> str:
-        """Return the text of the key file: a secret."""
+        """Return the text of the key file: a secret. A value stands on one line, whatever it is."""
         lines = [_TITLE]
         for name, label in _FIELDS.items():
             value = getattr(self, name)
             if value is not None:
-                lines.append(f"# {label}: {value}")
+                lines.append(f"# {label}: {' '.join(value.split())}")
         return "\n".join([*lines, self.identity.encode(), ""])
 
     @classmethod
     def parse(cls, text: str) -> KeyFile:
         """Read a key file or a bare key. Raises KeyMalformed; no message holds the key."""
-        if len(text) > _MAX_BYTES:
+        if len(text.encode("utf-8", "replace")) > MAX_KEY_FILE_BYTES:
             raise KeyMalformed("the key file is too long to be one")
         labels = {label: name for name, label in _FIELDS.items()}
         comments: dict[str, str] = {}
         keys: list[str] = []
-        for line in text.splitlines():
+        for line in text.split("\n"):
             if line.startswith("#"):
                 label, _, value = line[1:].strip().partition(": ")
+                if labels.get(label) in comments:
+                    raise KeyMalformed(f"the key file says twice what its {label} is")
                 if label in labels:
                     comments[labels[label]] = value.strip()
             elif line.strip():
@@ -67,7 +69,8 @@ class KeyFile:
 def read_key_file(path: Path) -> KeyFile:
     """Read the key file at ``path``. Raises UsageError, KeyMalformed."""
     try:
-        return KeyFile.parse(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            return KeyFile.parse(file.read(MAX_KEY_FILE_BYTES + 1).decode("utf-8"))
     except OSError as error:
         raise UsageError(f"the key file {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from shared.errors import ArchiveMalformed, FormatTooNew
 
@@ -39,7 +38,7 @@ class BackupHeader(Document):
     cluster_id: Short
     topic_id: Short
     offset: Count
-    created_at: datetime
+    created_at: AwareDatetime
     schema_version: Annotated[int, Field(ge=1)]
 
 
@@ -53,7 +52,7 @@ class ColumnEntry(Document):
 class TableEntry(Document):
     """A table: its columns in the order of its tuples, its rows, digest and parts."""
 
-    columns: tuple[ColumnEntry, ...]
+    columns: Annotated[tuple[ColumnEntry, ...], FailFast()]
     rows: Count
     digest: Hex32
     parts: Annotated[int, Field(ge=1)]
@@ -71,12 +70,15 @@ class Manifest(Document):
     """``manifest.json``: everything that the archive must be, signed."""
 
     backup: BackupHeader
-    members: tuple[MemberEntry, ...]
+    members: Annotated[tuple[MemberEntry, ...], FailFast()]
     tables: dict[TableName, TableEntry]
     digest: Hex32
     signer: Short
     signer_public_key: Hex32
 
+
+_FAULTS_NAMED = 8
+_NAME_SHOWN = 64
 
 D = TypeVar("D", bound=Document)
 
@@ -87,15 +89,26 @@ def encode_document(document: Document) -> bytes:
 
 
 def decode_document(model: type[D], data: bytes, name: str) -> D:
-    """Read a document. Raises FormatTooNew or ArchiveMalformed, naming where and why."""
+    """Read a document. Raises ArchiveMalformed, naming where and why."""
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['type']}"
-            for fault in error.errors(include_input=False, include_url=False)[:5]
-        )
-        raise ArchiveMalformed(f"{name} is malformed: {faults}") from None
+        raise ArchiveMalformed(f"{name} is malformed: {_faults(error)}") from None
+
+
+def count_values(data: bytes) -> int:
+    """Return an upper bound of the values in a JSON document, without reading it as one."""
+    return 1 + data.count(b",") + data.count(b"[") + data.count(b"{")
+
+
+def _faults(error: ValidationError) -> str:
+    # Whoever wrote the document chose how many faults there are, and how long their names.
+    if error.error_count() > _FAULTS_NAMED:
+        return f"{error.error_count()} faults"
+    return "; ".join(
+        f"{'.'.join(str(part)[:_NAME_SHOWN] for part in fault['loc'])}: {fault['type']}"
+        for fault in error.errors(include_input=False, include_url=False, include_context=False)
+    )
 
 
 def decode_header(data: bytes) -> BackupHeader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import ne
 
 import zstandard
 
@@ -16,7 +17,7 @@ from shared.archive.manifest import (
     SIGNATURE_DOMAIN,
     BackupHeader,
     Manifest,
-    MemberEntry,
+    count_values,
     decode_document,
     decode_header,
 )
@@ -86,7 +87,8 @@ class ArchiveReader:
             ),
             limits,
         )
-        self._seen: list[MemberEntry] = []
+        # Name, size and SHA-256 of every member: the leanest form, for there may be many.
+        self._seen: list[tuple[str, int, bytes]] = []
         self._parts: dict[str, int] = {}
         self._manifest: Manifest | None = None
         self._decompressor = zstandard.ZstdDecompressor(max_window_size=limits.part_window_bytes)
@@ -151,9 +153,11 @@ class ArchiveReader:
     def _finish(self, member: Member | None) -> None:
         schema = self._required(members.SCHEMA_SQL, member)
         self._take(schema, self._limits.schema_sql_bytes)
-        expected = tuple(self._seen)
+        expected = list(self._seen)
         found = self._required(members.MANIFEST_JSON, self._tar.next())
         encoded = self._take(found, self._limits.manifest_bytes)
+        if count_values(encoded) > 4 * len(expected) + self._limits.manifest_values:
+            raise ArchiveLimitExceeded("the manifest holds more than its members ask for")
         manifest = decode_document(Manifest, encoded, members.MANIFEST_JSON)
         signed = self._required(members.MANIFEST_SIG, self._tar.next())
         signature = self._take(signed, SIGNATURE_BYTES)
@@ -170,10 +174,15 @@ class ArchiveReader:
         ):
             raise SignatureMissingOrBad("the manifest is not signed by the signer that it names")
 
-    def _check_manifest(self, manifest: Manifest, expected: tuple[MemberEntry, ...]) -> None:
+    def _check_manifest(
+        self, manifest: Manifest, expected: Sequence[tuple[str, int, bytes]]
+    ) -> None:
         if manifest.backup != self.header:
             raise ManifestMismatch("the manifest names another backup than backup.json")
-        if manifest.members != expected:
+        listed = (
+            (entry.name, entry.size, bytes.fromhex(entry.sha256)) for entry in manifest.members
+        )
+        if len(manifest.members) != len(expected) or any(map(ne, listed, expected)):
             raise ManifestMismatch("the members are not those of the manifest")
         if {name: entry.parts for name, entry in manifest.tables.items()} != self._parts:
             raise ManifestMismatch("the tables are not those of the manifest")
@@ -186,8 +195,7 @@ class ArchiveReader:
 
     def _take(self, member: Member, limit: int) -> bytes:
         content = self._tar.content(member, limit)
-        digest = hashlib.sha256(content).hexdigest()
-        self._seen.append(MemberEntry(name=member.name, size=member.size, sha256=digest))
+        self._seen.append((member.name, member.size, hashlib.sha256(content).digest()))
         return content
 
 
