@@ -108,6 +108,18 @@ def wait_for_projector(
     return False
 
 
+def wait_until_reopened(context: RestoreContext, restored_id: UUID, wait_s: float) -> bool:
+    """Wait until the closing event has landed and the projector is past it; tell whether it is."""
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline and not context.stop.is_set():
+        with context.transaction("waiting for the fence to close") as conn:
+            delivery = context.store.delivery(conn, restored_id)
+            if delivery is not None and read_position(conn, INSTANCE).position > delivery.offset:
+                return True
+        time.sleep(POLL_S)
+    return False
+
+
 def _stands(position: LogPosition, fence: Fence) -> bool:
     return position.fence_no == fence.fence_no and position.fence_offset == fence.offset
 

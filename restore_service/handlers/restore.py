@@ -34,6 +34,7 @@ from restore_service.fence import (
     staged_position,
     wait_for_delivery,
     wait_for_projector,
+    wait_until_reopened,
 )
 from restore_service.handlers.finish import complete_restore, give_up
 from restore_service.staging import (
@@ -141,8 +142,8 @@ def restore_instance(context: RestoreContext, restore_id: str) -> None:
         checked = _check(run)
         fence, present = _fence(run, checked)
         _load(run, checked, fence, present)
-        _cut_over(run, checked, fence, present)
-        _complete(run)
+        restored_id = _cut_over(run, checked, fence)
+        _complete(run, restored_id)
     except SecrynError as error:
         give_up(context, restore_id, error, meta)
     except Exception as error:
@@ -223,7 +224,8 @@ def _load(run: _Run, checked: CheckedArchive, fence: Fence, present: LogPosition
     run.note(ev.LOADED, {"proof": {"digest": found.digest, "tables": rows, "equal": True}})
 
 
-def _cut_over(run: _Run, checked: CheckedArchive, fence: Fence, present: LogPosition) -> None:
+def _cut_over(run: _Run, checked: CheckedArchive, fence: Fence) -> UUID:
+    restored = _restored(run, checked, fence)
     context, settings = run.context, run.context.settings.restore
     run.step("waiting for older transactions")
     with (
@@ -246,7 +248,7 @@ def _cut_over(run: _Run, checked: CheckedArchive, fence: Fence, present: LogPosi
             decided = NewEvent(
                 ev.CUT_OVER, {"restore_id": run.id, "outcome": outcome}, RESTORE_EVENTS
             )
-            run.append(conn, [decided, _restored(run, checked, fence)])
+            run.append(conn, [decided, restored])
 
         try:
             cut_over(
@@ -262,6 +264,7 @@ def _cut_over(run: _Run, checked: CheckedArchive, fence: Fence, present: LogPosi
         except ConcurrencyConflict:
             raise Cancelled("the restore was cancelled") from None
     log.info("restore.cut_over", restore_id=run.id, epoch=fence.epoch, offset=fence.offset)
+    return restored.event_id
 
 
 def _restored(run: _Run, checked: CheckedArchive, fence: Fence) -> NewEvent:
@@ -282,6 +285,15 @@ def _restored(run: _Run, checked: CheckedArchive, fence: Fence) -> NewEvent:
     return NewEvent(Restored.TYPE, restored.model_dump(mode="json"), INSTANCE_EVENTS)
 
 
-def _complete(run: _Run) -> None:
+def _complete(run: _Run, restored_id: UUID) -> None:
+    """Wait until the instance takes writes again, so that "restored" means that; then say so.
+
+    A projector or a Kafka that is away is not waited for: the state stands, and the fence closes
+    when they are back.
+    """
+    context = run.context
+    context.progress.step(run.id, "waiting for the projector")
+    if not wait_until_reopened(context, restored_id, context.settings.restore.fence_wait_s):
+        log.warning("restore.fence_still_open", restore_id=run.id)
     duration_s = round(time.monotonic() - run.began, 3)
-    complete_restore(run.context, run.id, run.meta, duration_s)
+    complete_restore(context, run.id, run.meta, duration_s)
