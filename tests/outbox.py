@@ -19,9 +19,9 @@ import psycopg
 
 from shared.database import Connection, Lock
 from shared.eventstore import EventMeta, EventStore, NewEvent, Relay, StoredEvent
-from shared.kafka import Kafka, Record
+from shared.kafka import Kafka, Record, TopicSpec
 from shared.messages import Issuer, IssuerRegistry, SigningKey
-from shared.messages.topics import BACKUP_EVENTS, ensure_topics
+from shared.messages.topics import AUDIT, BACKUP_EVENTS, TOPICS
 from shared.settings import KafkaSettings
 from tests.plugins.instance import eventually
 from tests.plugins.kafka import TestKafka
@@ -72,11 +72,19 @@ class Outbox:
     key: SigningKey
 
     @classmethod
-    def create(cls, kafka: TestKafka, postgres: TestPostgres, folder: Path) -> Outbox:
+    def create(
+        cls,
+        kafka: TestKafka,
+        postgres: TestPostgres,
+        folder: Path,
+        topics: tuple[str, ...] = (BACKUP_EVENTS, AUDIT),
+    ) -> Outbox:
+        """Make an empty database and the ``topics``; those that are not needed take time."""
         settings = kafka.settings()
         client = Kafka(settings, "test")
         with client.admin() as admin:
-            ensure_topics(admin, client.topic)
+            for name in topics:
+                admin.ensure_topic(TopicSpec(client.topic(name), 1, TOPICS[name]))
         dsn = postgres.fresh_database()
         key = SigningKey.create(folder / "service.key")
         return cls(dsn, new_store(dsn), settings, client, key)

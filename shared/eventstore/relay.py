@@ -17,7 +17,7 @@ import psycopg
 import structlog
 
 from shared.database import Connection, Lock, postgres_faults, try_lock
-from shared.errors import ConflictError, LogLost, SecrynError, UnavailableError
+from shared.errors import ConflictError, KafkaUnavailable, SecrynError, UnavailableError
 from shared.eventstore.store import Delivery, EventStore, StoredEvent
 from shared.kafka import Kafka, OutgoingMessage, TransactionalProducer
 from shared.messages import CloudEvent, SigningKey, sign
@@ -83,10 +83,9 @@ class Relay:
         if not events:
             return False
         # What an earlier leader published, and this one found, is noted and not sent again.
+        found = self._store.published_behind(conn, after)
         waiting = [
-            event
-            for event in events
-            if event.topic is not None and self._store.delivery(conn, event.event_id) is None
+            event for event in events if event.topic is not None and event.event_id not in found
         ]
         delivered = self._send(producer, waiting) if waiting else {}
         with conn.transaction():
@@ -140,7 +139,8 @@ class Relay:
             while position < end:
                 batch = reader.poll(500, 1.0)
                 if batch.next_offset == position:
-                    raise LogLost(f"{topic} cannot be read up to its end at {end}")
+                    # Most often a transaction of another service on a topic that both write.
+                    raise KafkaUnavailable(f"{topic} cannot be read from {position} to {end} yet")
                 position = batch.next_offset
                 for record in batch.records:
                     identity = dict(record.headers).get("ce_id", b"").decode("ascii", "replace")

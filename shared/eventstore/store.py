@@ -222,6 +222,11 @@ class EventStore:
         ).fetchone()
         return None if row is None else Delivery(*row)
 
+    def published_behind(self, conn: Connection, position: int) -> set[UUID]:
+        """Return which events behind ``position`` are noted as published."""
+        query = self._sql("SELECT event_id FROM {schema}.deliveries WHERE position > %s")
+        return {event_id for (event_id,) in conn.execute(query, (position,))}
+
     def last_offset(self, conn: Connection, topic: str) -> int | None:
         """Return the offset of the last event that is known to stand on ``topic``."""
         row = conn.execute(
