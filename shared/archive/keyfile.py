@@ -12,7 +12,7 @@ from shared.archive.reader import open_archive
 from shared.errors import ArchiveAltered, KeyMalformed, UsageError
 
 MAX_KEY_FILE_BYTES = 64 * 1024
-_FIELDS = {
+LABELS = {
     "backup_id": "backup",
     "instance_id": "instance",
     "environment": "environment",
@@ -38,7 +38,7 @@ class KeyFile:
     def render(self) -> str:
         """Return the text of the key file: a secret. A value stands on one line, whatever it is."""
         lines = [_TITLE]
-        for name, label in _FIELDS.items():
+        for name, label in LABELS.items():
             value = getattr(self, name)
             if value is not None:
                 lines.append(f"# {label}: {' '.join(value.split())}")
@@ -49,7 +49,7 @@ class KeyFile:
         """Read a key file or a bare key. Raises KeyMalformed; no message holds the key."""
         if len(text.encode("utf-8", "replace")) > MAX_KEY_FILE_BYTES:
             raise KeyMalformed("the key file is too long to be one")
-        labels = {label: name for name, label in _FIELDS.items()}
+        labels = {label: name for name, label in LABELS.items()}
         comments: dict[str, str] = {}
         keys: list[str] = []
         for line in text.split("\n"):
