@@ -1,7 +1,8 @@
 """How many random examples a property is tried with.
 
-    pytest                     # 200 each, the same ones every time: a run is green or red for a reason
-    pytest --examples 5000     # so many, new ones every time: to search
+    pytest                     # 200 each, the same ones every time: red or green for a reason
+    pytest --examples 5000     # so many, new ones every time: to search. A failing one is made
+                               # small, which takes minutes: add --timeout 0
 
 A property that is dear says how many times dearer: ``@settings(max_examples=scaled(20))`` means
 20 where the default is 200, and in proportion with --examples.
@@ -12,10 +13,11 @@ from __future__ import annotations
 from typing import Final
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 DEFAULT_EXAMPLES: Final = 200
 _PROFILE: Final = "secryn"
+_NO_SHRINKING: Final = tuple(phase for phase in Phase if phase not in {Phase.shrink, Phase.explain})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
         _PROFILE,
         max_examples=wanted or DEFAULT_EXAMPLES,
         derandomize=wanted is None,
+        phases=_NO_SHRINKING if wanted is None else tuple(Phase),
         database=None,
         deadline=None,
         print_blob=True,
