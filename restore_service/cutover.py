@@ -36,13 +36,17 @@ WHERE l.locktype = 'relation' AND l.granted AND n.nspname = %s AND l.pid <> pg_b
 """
 
 
-def drain_older(conn: Connection, committed_at: datetime, wait_s: float) -> int:
+def drain_older(
+    conn: Connection, committed_at: datetime, wait_s: float, look: Callable[[], None]
+) -> int:
     """Wait until no transaction is older than ``committed_at``; end those that stay.
 
-    Returns how many sessions were ended. ``conn`` is in autocommit mode.
+    ``look`` may raise to give up. Returns how many sessions were ended. ``conn`` is in autocommit
+    mode.
     """
     deadline = time.monotonic() + wait_s
     while older := [row[0] for row in conn.execute(_OLDER, (committed_at,))]:
+        look()
         if time.monotonic() >= deadline:
             return _end(conn, older)
         time.sleep(POLL_S)

@@ -234,7 +234,7 @@ def _cut_over(run: _Run, checked: CheckedArchive, fence: Fence) -> UUID:
     ):
         row = conn.execute("SELECT clock_timestamp()").fetchone()
         assert row is not None and isinstance(row[0], datetime)
-        ended = drain_older(conn, row[0], settings.drain_wait_s)
+        ended = drain_older(conn, row[0], settings.drain_wait_s, run.look)
         run.step("cutting over")
         outcome = {
             "epoch": fence.epoch,
