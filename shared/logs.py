@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -19,20 +19,46 @@ _ALLOWED = frozenset({"key_state", "key_file", "key_id", "secret_file", "root_ke
 # And text that is one wherever it stands.
 _SECRET_TEXT = re.compile(
     r"AGE-SECRET-KEY-[A-Z0-9-]+|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END|$)"
-    r"|(?i:bearer) [A-Za-z0-9._~+/=-]{8,}|(?<=password=)\S+",
-    re.DOTALL,
+    r"|bearer [A-Za-z0-9._~+/=-]{8,}|(?<=password=)('(\\.|[^'])*'|\S+)"
+    r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)",
+    re.DOTALL | re.IGNORECASE,
 )
 REDACTED = "[redacted]"
 
 
 def redact(_logger: Any, _name: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Drop what looks like a secret from a log entry."""
-    for name in list(entry):
-        if name not in _ALLOWED and _SECRET_NAME.search(name):
-            entry[name] = REDACTED
-        elif isinstance(entry[name], str):
-            entry[name] = _SECRET_TEXT.sub(REDACTED, entry[name])
+    """Take what looks like a secret out of a log entry, however deep it lies."""
+    entry.update(_document(entry))
     return entry
+
+
+def _document(document: Mapping[Any, Any]) -> dict[str, Any]:
+    return {
+        _text(str(name)): REDACTED if _names_a_secret(str(name)) else _value(inner)
+        for name, inner in document.items()
+    }
+
+
+def _names_a_secret(name: str) -> bool:
+    return name not in _ALLOWED and _SECRET_NAME.search(name.replace("-", "_")) is not None
+
+
+def _value(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return _document(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_value(inner) for inner in value]
+    if isinstance(value, bytes | bytearray | memoryview):
+        # Never meant for people, and where keys are bytes they look like any others.
+        return REDACTED
+    # Anything else becomes text here and not in the renderer, behind what is looked at.
+    return _text(str(value))
+
+
+def _text(text: str) -> str:
+    return _SECRET_TEXT.sub(REDACTED, text)
 
 
 def configure_logs(service: str) -> None:
@@ -46,28 +72,10 @@ def configure_logs(service: str) -> None:
             structlog.processors.ExceptionRenderer(
                 structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
             ),
-            redact_all,
-            structlog.processors.JSONRenderer(default=str),
+            redact,
+            structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
-
-
-def redact_all(logger: Any, name: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Apply ``redact`` to an entry and to every document nested in it."""
-    redact(logger, name, entry)
-    for key, value in entry.items():
-        entry[key] = _redact_inside(value)
-    return entry
-
-
-def _redact_inside(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _redact_inside(inner) for key, inner in redact(None, "", dict(value)).items()}
-    if isinstance(value, list | tuple):
-        return [_redact_inside(inner) for inner in value]
-    if isinstance(value, str):
-        return _SECRET_TEXT.sub(REDACTED, value)
-    return value
