@@ -53,7 +53,7 @@ class IssuerRegistry:
         try:
             raw = tomllib.loads(path.read_text(encoding="utf-8"))
             entries = {name: _IssuerEntry.model_validate(entry) for name, entry in raw.items()}
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UnknownSetting(f"the issuers file {path} cannot be read: {error}") from error
         except ValidationError:
             raise UnknownSetting(f"the issuers file {path} has a malformed entry") from None
