@@ -7,12 +7,13 @@ A type string is never reused for another shape: a new shape is a new version (`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from shared.errors import MessageUnreadable
 
@@ -27,25 +28,37 @@ Size = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Labels = dict[Name, Text]
 
 
-def _without_nul(value: Any) -> Any:
-    if any("\x00" in text for text in _texts(value)):
-        raise ValueError("a value holds the character NUL")
+def _storable(value: Any) -> Any:
+    for part in _parts(value):
+        if isinstance(part, str) and "\x00" in part:
+            raise ValueError("a value holds the character NUL")
+        if isinstance(part, float) and not math.isfinite(part):
+            raise ValueError("a value holds a number that is none in JSON")
     return value
 
 
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
+def _parts(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
         for name, inner in value.items():
             yield name
-            yield from _texts(inner)
+            yield from _parts(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _texts(inner)
+            yield from _parts(inner)
+    else:
+        yield value
 
 
-Plain = Annotated[Any, AfterValidator(_without_nul)]
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time lies outside of the years 1 to 9999") from None
+
+
+Plain = Annotated[Any, AfterValidator(_storable)]
+# A time without a zone would be another one on every server (RFC 3339, section 5.6).
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 ScopeKind = Literal["instance", "project", "vault", "secret"]
 
 
@@ -181,8 +194,8 @@ class CertificateContent(InstanceEvent):
     subject: Text
     issuer: Text
     serial: Name
-    not_before: datetime
-    not_after: datetime
+    not_before: Moment
+    not_after: Moment
     key_id: UUID | None = None
 
 

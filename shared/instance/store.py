@@ -33,6 +33,8 @@ def apply_batch(
 
 def load_rows(conn: Connection, schema: str, needs: Needs) -> dict[str, list[Row]]:
     """Return the rows of ``needs`` that exist, by table."""
+    # In the server's own zone the last moment of 9999, "no end" in a certificate, may be none.
+    conn.execute("SET LOCAL TIME ZONE 'UTC'")
     found: dict[str, list[Row]] = {}
     for name, table in TABLES.items():
         if name in needs.whole:

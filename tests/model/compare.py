@@ -33,7 +33,10 @@ def read_tables(conn: psycopg.Connection[Any], schema: str = "instance") -> Tabl
     """
     names = {name for (name,) in conn.execute(_TABLES, (schema,))}
     assert names == set(KEYS), f"only one of model and store has {sorted(names ^ set(KEYS))}"
-    return {name: _read(conn, schema, name) for name in KEYS}
+    with conn.transaction():
+        # A certificate may be valid to the last second of 9999; in another zone that is no datetime.
+        conn.execute("SET LOCAL TIME ZONE 'UTC'")
+        return {name: _read(conn, schema, name) for name in KEYS}
 
 
 def _read(conn: psycopg.Connection[Any], schema: str, name: str) -> dict[tuple[Any, ...], Row]:
