@@ -1,0 +1,1 @@
+"""What is measured, and printed as the documentation quotes it: ``python -m bench``."""

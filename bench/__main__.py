@@ -1,0 +1,84 @@
+"""``python -m bench [SECTION ...] [--scale N] [--json]``.
+
+Without sections all are measured. Exit code 1 when a figure is below what is promised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+
+from bench import age, archive, fold, load, projector
+from bench.figure import Figure
+from bench.machine import DEFAULT_SCALE, Machine, tell
+
+SECTIONS: dict[str, Callable[[Machine], list[Figure]]] = {
+    "fold": fold.run,
+    "age": age.run,
+    "load": load.run,
+    "projector": projector.run,
+    "archive": archive.run,
+}
+
+
+def main() -> int:
+    """Measure what was asked for, print it, and say whether every promise is kept."""
+    arguments = _arguments()
+    chosen = arguments.sections or list(SECTIONS)
+    figures: list[tuple[str, Figure]] = []
+    with Machine(arguments.scale) as machine:
+        for name in chosen:
+            tell(f"measuring: {name}")
+            figures += [(name, figure) for figure in SECTIONS[name](machine)]
+    if arguments.json:
+        print(json.dumps(_document(figures, arguments.scale), indent=2))
+    else:
+        for name, figure in figures:
+            print(_line(name, figure, arguments.scale))
+    return 0 if all(figure.kept for _, figure in figures) else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n\n")[1])
+    parser.add_argument("sections", nargs="*", choices=SECTIONS, metavar="SECTION",
+                        help=", ".join(SECTIONS))  # fmt: skip
+    parser.add_argument("--scale", type=int, default=DEFAULT_SCALE, metavar="N",
+                        help=f"copies of the sample in the instance ({DEFAULT_SCALE})")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    return parser.parse_args()
+
+
+def _command(section: str, scale: int) -> str:
+    return f"python -m bench {section} --scale {scale}"
+
+
+def _document(figures: list[tuple[str, Figure]], scale: int) -> dict[str, object]:
+    return {
+        "scale": scale,
+        "cores": os.cpu_count(),
+        "figures": [
+            {
+                **asdict(figure),
+                "section": name,
+                "kept": figure.kept,
+                "command": _command(name, scale),
+            }
+            for name, figure in figures
+        ],
+    }
+
+
+def _line(name: str, figure: Figure, scale: int) -> str:
+    promise = ""
+    if figure.least is not None:
+        promise = f"  (at least {figure.least:,.0f}{'' if figure.kept else ': BROKEN'})"
+    value = f"{figure.value:,.0f}" if figure.value >= 100 else f"{figure.value:,.1f}"
+    return f"{figure.name:<40} {value:>12} {figure.unit:<9} {_command(name, scale)}{promise}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
