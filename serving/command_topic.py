@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import uuid4
 
+import psycopg
+
 from serving.requester import Requester
-from shared.audit import AuditEntry, AuditTrail
+from shared.audit import AuditEntry, AuditTrail, storable
 from shared.database import Pool, postgres_faults
 from shared.errors import MessageUnreadable, SecrynError, SignatureInvalid
 from shared.eventstore import EventMeta, EventStore, NewEvent, ReceivedCommand
@@ -46,7 +48,11 @@ class CommandTopic:
             correlation_id=event.extensions.get("correlationid") or str(event.id),
             allowed_recipients=issuer.recipients,
         )
-        handler(event.data, requester)
+        try:
+            handler(event.data, requester)
+        except psycopg.DataError as error:
+            # It would come again for ever, and with it nothing behind it.
+            raise MessageUnreadable("the command holds what PostgreSQL cannot store") from error
 
     def refused(self, event: CloudEvent | None, error: SecrynError, offset: int) -> None:
         """Audit a refusal; answer the one who may be answered."""
@@ -64,7 +70,7 @@ class CommandTopic:
             data = {
                 "command_id": command_id,
                 "code": error.code,
-                "message": error.message,
+                "message": storable(error.message),
                 "hint": error.advice,
             }
             stream = f"rejection-{command_id}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +17,14 @@ STREAM = "audit"
 TYPE = "com.secryn.audit.recorded.v1"
 # OCSF API Activity (class 6003): the field names of what follows are its.
 CLASS_UID = 6003
+
+
+_NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def storable(text: str) -> str:
+    """Return ``text`` without what PostgreSQL does not store: NUL and lone surrogates."""
+    return _NOT_STORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 @dataclass(frozen=True)
@@ -53,16 +62,16 @@ class AuditTrail:
             "class_uid": CLASS_UID,
             "time": datetime.now(UTC).isoformat(timespec="microseconds"),
             "service": self._service,
-            "actor": {"user": {"name": entry.actor}},
+            "actor": {"user": {"name": storable(entry.actor)}},
             "api": {"operation": entry.action},
-            "resources": [{"type": entry.resource_type, "uid": entry.resource_id}],
-            "src_endpoint": {"name": entry.source},
+            "resources": [{"type": entry.resource_type, "uid": storable(entry.resource_id)}],
+            "src_endpoint": {"name": storable(entry.source)},
             "status": "Success" if entry.outcome == "success" else "Failure",
             "status_code": entry.code,
-            "status_detail": entry.message,
+            "status_detail": storable(entry.message),
             "metadata": {"correlation_uid": correlation_id},
             "unmapped": {"log_offset": entry.log_offset, "details": dict(entry.details)},
         }
         content["hash"] = entry_hash(content)
-        meta = EventMeta(entry.actor, correlation_id)
+        meta = EventMeta(storable(entry.actor), correlation_id)
         self._store.append(conn, STREAM, seq - 1, [NewEvent(TYPE, content, AUDIT)], meta)

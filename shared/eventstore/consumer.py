@@ -12,7 +12,13 @@ from dataclasses import dataclass
 
 import structlog
 
-from shared.errors import MessageUnreadable, SecrynError, SignatureInvalid, UnavailableError
+from shared.errors import (
+    MessageUnreadable,
+    SecrynError,
+    SignatureInvalid,
+    UnavailableError,
+    ValueTooLarge,
+)
 from shared.kafka import GroupConsumer, Kafka, OutgoingMessage, Producer, Record
 from shared.messages import CloudEvent, Issuer, IssuerRegistry, verify
 from shared.messages.topics import DEAD_LETTER_SUFFIX
@@ -93,13 +99,19 @@ class CommandConsumer:
         except SecrynError as error:
             self._refused(event, error, record.offset)
             if isinstance(error, MessageUnreadable | SignatureInvalid):
-                producer.send_sync(self._dead, _dead_letter(record, error))
+                self._put_aside(record, error, producer)
 
-
-def _dead_letter(record: Record, error: SecrynError) -> OutgoingMessage:
-    reason = (
-        ("dead_letter_code", error.code.encode()),
-        ("dead_letter_reason", error.message.encode()),
-        ("dead_letter_offset", str(record.offset).encode()),
-    )
-    return OutgoingMessage(record.key, record.value or b"", record.headers + reason)
+    def _put_aside(self, record: Record, error: SecrynError, producer: Producer) -> None:
+        reason = (
+            ("dead_letter_code", error.code.encode()),
+            ("dead_letter_reason", error.message.encode("utf-8", "replace")),
+            ("dead_letter_offset", str(record.offset).encode()),
+        )
+        whole = OutgoingMessage(record.key, record.value or b"", record.headers + reason)
+        try:
+            producer.send_sync(self._dead, whole)
+        except ValueTooLarge:
+            # With its reason it is larger than it came, or it came compressed. It must not stop
+            # what follows; the command topic still has it at the offset.
+            left_out = (("dead_letter_left_out", b"key, headers and body: too large"),)
+            producer.send_sync(self._dead, OutgoingMessage(None, b"", reason + left_out))

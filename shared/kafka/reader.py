@@ -95,5 +95,6 @@ def to_record(raw: Any) -> Record:
         timestamp_ms=raw.timestamp,
         key=raw.key,
         value=raw.value,
-        headers=tuple(raw.headers),
+        # A header's value may be null on Kafka: for a reader that is an empty one.
+        headers=tuple((name, value or b"") for name, value in raw.headers),
     )

@@ -12,16 +12,19 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from shared.errors import MessageUnreadable
+from shared.errors import MessageUnreadable, UsageError
 from shared.kafka.producer import OutgoingMessage
 from shared.kafka.reader import Record
 
 SPEC_VERSION = "1.0"
 JSON = "application/json"
 _PREFIX = "ce_"
-_REQUIRED = ("id", "type", "source", "time")
+_REQUIRED = ("specversion", "id", "type", "source", "time")
 # CloudEvents 1.0, section 3.1: names of attributes are lower-case letters and digits.
-_NAME = re.compile(r"^[a-z0-9]{1,20}$")
+_NAME = re.compile(r"[a-z0-9]{1,20}")
+# Section 3.1.1: strings hold no control characters; PostgreSQL stores no NUL either.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _MAX_ATTRIBUTE_CHARS = 2048
 
 
@@ -55,8 +58,16 @@ class CloudEvent:
         return standard | dict(self.extensions)
 
     def to_kafka(self, key: bytes | None = None) -> OutgoingMessage:
-        """Return the record that carries this event."""
-        headers = [(_PREFIX + name, text.encode()) for name, text in self.attributes().items()]
+        """Return the record that carries this event.
+
+        Raises UsageError for an attribute that no reader would take: on a log it would stay.
+        """
+        headers = []
+        for name, text in self.attributes().items():
+            fault = _fault_of(text)
+            if fault is not None:
+                raise UsageError(f"the attribute {name} of the message {fault}")
+            headers.append((_PREFIX + name, text.encode()))
         headers.append(("content-type", JSON.encode()))
         return OutgoingMessage(key, self.data, tuple(headers))
 
@@ -64,10 +75,10 @@ class CloudEvent:
     def from_kafka(cls, record: Record) -> CloudEvent:
         """Read the event that ``record`` carries. Raises MessageUnreadable, saying why."""
         attributes = _attributes_of(record)
-        missing = [name for name in _REQUIRED if name not in attributes]
+        missing = [name for name in _REQUIRED if not attributes.get(name)]
         if missing:
             raise MessageUnreadable(f"the message has no {', '.join(missing)}")
-        if attributes.pop("specversion", SPEC_VERSION) != SPEC_VERSION:
+        if attributes.pop("specversion") != SPEC_VERSION:
             raise MessageUnreadable("the message is of another CloudEvents version than 1.0")
         if record.value is None:
             raise MessageUnreadable("the message has no body")
@@ -92,28 +103,43 @@ def _attributes_of(record: Record) -> dict[str, str]:
         if not header.startswith(_PREFIX):
             continue
         name = header[len(_PREFIX) :]
-        if not _NAME.match(name) or name in found:
+        if not _NAME.fullmatch(name) or name in found:
             raise MessageUnreadable("a header of the message is malformed or there twice")
         try:
             found[name] = raw.decode("utf-8")
         except UnicodeDecodeError:
             raise MessageUnreadable(f"the header {header} is not UTF-8") from None
-        if len(found[name]) > _MAX_ATTRIBUTE_CHARS:
-            raise MessageUnreadable(f"the header {header} is too long")
+        fault = _fault_of(found[name])
+        if fault is not None:
+            raise MessageUnreadable(f"the header {header} {fault}")
     return found
+
+
+def _fault_of(text: str) -> str | None:
+    if len(text) > _MAX_ATTRIBUTE_CHARS:
+        return "is too long"
+    if _CONTROL.search(text):
+        return "holds control characters"
+    if _SURROGATE.search(text):
+        return "holds half a character"
+    return None
 
 
 def format_time(time: datetime) -> str:
     """Return ``time`` as RFC 3339 in UTC with microseconds."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    utc = time.astimezone(UTC).replace(tzinfo=None)
+    return utc.isoformat(timespec="microseconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:
-    """Read an RFC 3339 time. Raises MessageUnreadable when it is none or has no zone."""
+    """Read an RFC 3339 time, in UTC. Raises MessageUnreadable when it is none or has no zone."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
         raise MessageUnreadable("the message's time is not RFC 3339") from None
     if time.tzinfo is None:
         raise MessageUnreadable("the message's time has no zone")
-    return time
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise MessageUnreadable("the message's time lies outside of the years 1 to 9999") from None
