@@ -32,8 +32,8 @@ def split_tuples(stream: bytes) -> Iterator[bytes]:
     position = len(HEADER)
     try:
         while (fields := _int16(stream, position)[0]) != NULL:
-            if fields < 0:
-                raise ArchiveMalformed("a tuple of a part has a negative field count")
+            if fields <= 0:
+                raise ArchiveMalformed("a tuple of a part has no fields")
             end = position + 2
             for _ in range(fields):
                 length = _int32(stream, end)[0]

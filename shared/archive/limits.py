@@ -24,6 +24,10 @@ class Limits:
     part_stored_bytes: int = 64 * MiB
     part_raw_bytes: int = 64 * MiB
     part_window_bytes: int = 8 * MiB
+    # Parts together may be so many times their stored size, and these bytes more: rows are
+    # ciphertext and ids, and what compresses better than that is a bomb.
+    expansion: int = 200
+    expansion_spare_bytes: int = 256 * MiB
     members: int = 200_000
     total_bytes: int = 16 * 1024 * 1024 * MiB
 

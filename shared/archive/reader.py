@@ -91,6 +91,7 @@ class ArchiveReader:
         self._seen: list[tuple[str, int, bytes]] = []
         self._parts: dict[str, int] = {}
         self._manifest: Manifest | None = None
+        self._spare_bytes = limits.expansion_spare_bytes
         self._decompressor = zstandard.ZstdDecompressor(max_window_size=limits.part_window_bytes)
         first = self._required(members.BACKUP_JSON, self._tar.next())
         self.header: BackupHeader = decode_header(self._take(first, limits.backup_json_bytes))
@@ -131,6 +132,8 @@ class ArchiveReader:
         return Part(table, number, self._decompress(member.name, stored))
 
     def _decompress(self, name: str, stored: bytes) -> bytes:
+        if not stored.startswith(zstandard.FRAME_HEADER):
+            raise ArchiveMalformed(f"{name} is not a zstd frame")
         try:
             frame = zstandard.get_frame_parameters(stored)
         except zstandard.ZstdError:
@@ -143,6 +146,9 @@ class ArchiveReader:
             or frame.window_size > self._limits.part_window_bytes
         ):
             raise ArchiveLimitExceeded(f"{name} is larger than allowed when it is decompressed")
+        self._spare_bytes += self._limits.expansion * len(stored) - frame.content_size
+        if self._spare_bytes < 0:
+            raise ArchiveLimitExceeded("the parts grow more than allowed when decompressed")
         try:
             return self._decompressor.decompress(
                 stored, max_output_size=frame.content_size, allow_extra_data=False
