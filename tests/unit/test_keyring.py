@@ -21,6 +21,7 @@ from shared.instance.keyring import (
     new_data_key,
     rewrap,
 )
+from tests.plugins.hypothesis_profile import scaled
 
 # RFC 3394, section 4.6: 256 bits of key data with a 256-bit key-encryption key.
 RFC_KEK = bytes.fromhex("000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F")
@@ -108,7 +109,7 @@ class TestWrapping:
 
 
 class TestSealing:
-    @settings(max_examples=50)
+    @settings(max_examples=scaled(50))
     @given(st.binary(max_size=300), st.sampled_from(["secret", "key", "setting"]), st.integers(1))
     def test_what_is_sealed_opens_for_the_same_thing(
         self, value: bytes, kind: Kind, version: int

@@ -19,6 +19,7 @@ from shared.archive.age.stream import (
     chunk_nonce,
 )
 from shared.errors import ArchiveDamaged, ArchiveLimitExceeded, ArchiveTruncated
+from tests.plugins.hypothesis_profile import scaled
 from tests.unit.archive_age.keys import IDENTITY, RECIPIENT, opened, sealed
 
 LENGTHS = [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES]
@@ -100,7 +101,7 @@ def test_a_buffered_reader_over_it_reads_everything() -> None:
     assert reader.read() == PLAINTEXT
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=scaled(30))
 @given(st.lists(st.integers(0, 40_000), max_size=8), st.lists(st.integers(1, 50_000), min_size=1))
 def test_any_writes_and_any_reads_agree(writes: list[int], reads: list[int]) -> None:
     sink = io.BytesIO()
