@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,22 @@ _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 def storable(text: str) -> str:
     """Return ``text`` without what PostgreSQL does not store: NUL and lone surrogates."""
     return _NOT_STORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` as jsonb gives it back: the hash is of what will be read."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, Mapping):
+        return {storable(str(name)): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, float) and value.is_integer():
+        # 1e22 and -0.0 would come back as 10000000000000000000000 and 0.0.
+        return int(value)
+    return value
 
 
 @dataclass(frozen=True)
@@ -62,16 +79,17 @@ class AuditTrail:
             "class_uid": CLASS_UID,
             "time": datetime.now(UTC).isoformat(timespec="microseconds"),
             "service": self._service,
-            "actor": {"user": {"name": storable(entry.actor)}},
+            "actor": {"user": {"name": entry.actor}},
             "api": {"operation": entry.action},
-            "resources": [{"type": entry.resource_type, "uid": storable(entry.resource_id)}],
-            "src_endpoint": {"name": storable(entry.source)},
+            "resources": [{"type": entry.resource_type, "uid": entry.resource_id}],
+            "src_endpoint": {"name": entry.source},
             "status": "Success" if entry.outcome == "success" else "Failure",
             "status_code": entry.code,
-            "status_detail": storable(entry.message),
+            "status_detail": entry.message,
             "metadata": {"correlation_uid": correlation_id},
             "unmapped": {"log_offset": entry.log_offset, "details": dict(entry.details)},
         }
+        content = _plain(content)
         content["hash"] = entry_hash(content)
-        meta = EventMeta(storable(entry.actor), correlation_id)
+        meta = EventMeta(storable(entry.actor), storable(correlation_id))
         self._store.append(conn, STREAM, seq - 1, [NewEvent(TYPE, content, AUDIT)], meta)
