@@ -12,14 +12,14 @@ import psycopg
 from psycopg import sql
 
 from restore_service.rights import copy_rights, owner_of
-from shared.archive.copybinary import encode_stream, encode_tuple, split_fields, split_tuples
+from shared.archive.copybinary import encode_stream, encode_tuple, split_tuples
 from shared.archive.manifest import Manifest
 from shared.archive.reader import ArchiveReader, Part
-from shared.archive.verify import KEYRING, KEYRING_CHECK_VALUE, KEYRING_DATA_KEY
+from shared.archive.verify import KEYRING, KEYRING_DATA_KEY, split_key
 from shared.database import Connection
 from shared.errors import ArchiveMalformed, ManifestMismatch, RestoreFailedError
 from shared.instance.digest import InstanceDigest, digest_schema
-from shared.instance.keyring import RootKey, check_value_of
+from shared.instance.keyring import RootKey
 from shared.instance.migrate import create_constraints, create_tables, migrate
 from shared.instance.position import LogPosition, write_position
 from shared.instance.tables import list_tables
@@ -99,10 +99,7 @@ def _copy_in(conn: Connection, schema: str, part: Part, columns: list[str], root
 
 
 def _wrapped(row: bytes, root: RootKey) -> bytes:
-    fields = split_fields(row)
-    data_key, check_value = fields[KEYRING_DATA_KEY] or b"", fields[KEYRING_CHECK_VALUE] or b""
-    if check_value_of(data_key) != check_value:
-        raise ManifestMismatch("a data key of the archive does not fit its check value")
+    data_key, fields = split_key(row)
     fields[KEYRING_DATA_KEY] = root.wrap(data_key)
     return encode_tuple([*fields, root.id.encode("ascii")])
 

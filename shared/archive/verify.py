@@ -68,14 +68,23 @@ def digest_form_of_key(row: bytes) -> bytes:
 
     Raises ArchiveMalformed, ManifestMismatch.
     """
+    _, fields = split_key(row)
+    del fields[KEYRING_DATA_KEY]
+    return encode_tuple(fields)
+
+
+def split_key(row: bytes) -> tuple[bytes, list[bytes | None]]:
+    """Return the data key in a row of the keyring, and all fields of the row.
+
+    Raises ArchiveMalformed, ManifestMismatch when the key does not fit its check value.
+    """
     fields = split_fields(row)
     if len(fields) != KEYRING_FIELDS:
         raise ArchiveMalformed(f"a row of {KEYRING} has another number of fields")
     data_key, check_value = fields[KEYRING_DATA_KEY], fields[KEYRING_CHECK_VALUE]
     if data_key is None or len(data_key) != KEY_BYTES or check_value != check_value_of(data_key):
         raise ManifestMismatch("a data key of the archive does not fit its check value")
-    del fields[KEYRING_DATA_KEY]
-    return encode_tuple(fields)
+    return data_key, fields
 
 
 def check_tables(manifest: Manifest, digests: dict[str, TableDigest]) -> None:
