@@ -84,7 +84,7 @@ def build(steps: list[Step], *, gaps: bool = True) -> list[LoggedEvent]:
                 event_id=UUID(int=(0xE << 64) | number),
                 type=event.TYPE,
                 time=world.time(rng),
-                actor=world.text(rng) or "nobody",
+                actor=world.actor(rng),
                 epoch=world.epoch(rng),
                 event=event,
             )

@@ -98,8 +98,9 @@ class WorkingSet:
     def __init__(self) -> None:
         self._rows: dict[str, dict[Key, Row | None]] = {name: {} for name in TABLES}
         self._named: dict[str, dict[Key, Key | None]] = {name: {} for name in TABLES}
-        self._children: defaultdict[tuple[str, str, Any], set[Key]] = defaultdict(set)
-        self._changed: dict[str, set[Key]] = {name: set() for name in TABLES}
+        # Dicts as sets that keep their order: the order of the events is order enough.
+        self._children: defaultdict[tuple[str, str, Any], dict[Key, None]] = defaultdict(dict)
+        self._changed: dict[str, dict[Key, None]] = {name: {} for name in TABLES}
         self.child_deletes: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
 
     def load(self, needs: Needs, found: Mapping[str, Iterable[Row]]) -> None:
@@ -118,7 +119,7 @@ class WorkingSet:
         if table.unique:
             self._named[table.name][table.name_of(row)] = key
         for parent in table.parents:
-            self._children[table.name, parent, row[parent]].add(key)
+            self._children[table.name, parent, row[parent]][key] = None
         return key
 
     def get(self, name: str, *key: Any) -> Row | None:
@@ -137,13 +138,13 @@ class WorkingSet:
         """Insert or replace a row."""
         table = TABLES[name]
         self._forget_name(table, table.key_of(row))
-        self._changed[name].add(self._enter(table, row))
+        self._changed[name][self._enter(table, row)] = None
 
     def delete(self, name: str, *key: Any) -> None:
         """Remove a row; nothing happens when there is none."""
         self._forget_name(TABLES[name], key)
         self._rows[name][key] = None
-        self._changed[name].add(key)
+        self._changed[name][key] = None
 
     def delete_children(self, name: str, parent: str, parent_id: Any) -> None:
         """Remove every row of table ``name`` whose column ``parent`` is ``parent_id``."""
@@ -159,11 +160,11 @@ class WorkingSet:
             self._named[table.name][table.name_of(row)] = None
 
     def written(self, name: str) -> list[Row]:
-        """Return the rows to be inserted or replaced, in a fixed order."""
+        """Return the rows to be inserted or replaced, in the order of the events."""
         rows = self._rows[name]
-        return [row for key in sorted(self._changed[name]) if (row := rows[key]) is not None]
+        return [row for key in self._changed[name] if (row := rows[key]) is not None]
 
     def deleted(self, name: str) -> list[Key]:
-        """Return the keys of the rows to be removed, in a fixed order."""
+        """Return the keys of the rows to be removed, in the order of the events."""
         rows = self._rows[name]
-        return [key for key in sorted(self._changed[name]) if rows[key] is None]
+        return [key for key in self._changed[name] if rows[key] is None]

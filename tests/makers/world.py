@@ -60,6 +60,10 @@ class World:
         """Return a name, often one that is taken."""
         return self.text(rng) or rng.choice(NAMES)
 
+    def actor(self, rng: Random) -> str:
+        """Return who writes: it travels in a header, where control characters are refused."""
+        return "".join(c for c in self.text(rng) if c.isprintable()) or "nobody"
+
     def data(self, rng: Random) -> bytes:
         """Return bytes, at times none."""
         return rng.randbytes(rng.choice((0, 1, 16, 61, 200)))

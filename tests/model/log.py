@@ -69,13 +69,13 @@ class Model:
         assert not self._history or offset > self._history[-1].offset, "a log only goes on"
         self._history.append(logged)
         event = logged.event
-        if isinstance(event, ev.RestoreStarted):
-            self._started(offset, event)
-        elif isinstance(event, ev.Restored | ev.RestoreAborted):
+        if isinstance(event, ev.Restored | ev.RestoreAborted) and self._ends_fence(event):
             self._closed(event)
         elif self.fence is not None:
             self._behind.append(logged)
-        else:
+        if isinstance(event, ev.RestoreStarted):
+            self._started(offset, event)
+        elif self.fence is None and not isinstance(event, ev.FENCE_EVENTS):
             self._fold(logged)
 
     def _started(self, offset: int, event: ev.RestoreStarted) -> None:
@@ -86,11 +86,12 @@ class Model:
             self.fence = (event.fence_no, event.restore_id, offset)
             self._fences[event.restore_id] = offset
 
-    def _closed(self, event: ev.Restored | ev.RestoreAborted) -> None:
+    def _ends_fence(self, event: ev.Restored | ev.RestoreAborted) -> bool:
         if self.fence is None or (event.fence_no, event.restore_id) != self.fence[:2]:
-            return
-        if isinstance(event, ev.Restored) and event.fence_offset != self.fence[2]:
-            return
+            return False
+        return isinstance(event, ev.RestoreAborted) or event.fence_offset == self.fence[2]
+
+    def _closed(self, event: ev.Restored | ev.RestoreAborted) -> None:
         self.fence = None
         behind, self._behind = self._behind, []
         if isinstance(event, ev.Restored):
@@ -99,7 +100,8 @@ class Model:
             self.skipped["fenced"] += len(behind)
         else:
             for logged in behind:
-                self._fold(logged)
+                if not isinstance(logged.event, ev.FENCE_EVENTS):
+                    self._fold(logged)
 
     def _state_after(self, event: ev.Restored) -> State:
         if event.undo_of is not None:
