@@ -36,9 +36,16 @@ def with_extension(event: CloudEvent, name: str, value: str | None) -> CloudEven
     return replace(event, extensions=kept | ({} if value is None else {name: value}))
 
 
-def moved(event: CloudEvent) -> CloudEvent:
-    """The same characters, divided otherwise between two attributes."""
-    return replace(event, source=event.source + event.subject[0], subject=event.subject[1:])
+def moved_into_the_data(event: CloudEvent) -> CloudEvent:
+    """The same characters one after another, divided otherwise; ``type`` stands last of all."""
+    return replace(event, type=event.type[:-1], data=event.type[-1:].encode() + event.data)
+
+
+def moved_into_the_name(event: CloudEvent) -> CloudEvent:
+    """The same characters one after another: ``causationid=c-0`` or ``causationidc=-0``."""
+    kept = {name: text for name, text in event.extensions.items() if name != "causationid"}
+    value = event.extensions["causationid"]
+    return replace(event, extensions=kept | {"causationid" + value[0]: value[1:]})
 
 
 def swapped(event: CloudEvent) -> CloudEvent:
@@ -71,7 +78,8 @@ class TestVerify:
             pytest.param(with_extension(SIGNED, "correlationid", None), id="no extension"),
             pytest.param(with_extension(SIGNED, "added", ""), id="added extension"),
             pytest.param(with_extension(SIGNED, ISSUER, "other"), id="issuer"),
-            pytest.param(moved(SIGNED), id="moved between attributes"),
+            pytest.param(moved_into_the_data(SIGNED), id="moved into the data"),
+            pytest.param(moved_into_the_name(SIGNED), id="moved into a name"),
             pytest.param(swapped(SIGNED), id="swapped attributes"),
         ],
     )
