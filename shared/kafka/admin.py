@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
-from kafka.errors import TopicAlreadyExistsError
+from kafka.errors import TopicAlreadyExistsError, TopicAuthorizationFailedError
 
 from shared.errors import KafkaUnavailable, UnknownSetting
 from shared.kafka.faults import kafka_faults
@@ -100,6 +100,8 @@ class LogAdmin:
     def _describe(self, topic: str) -> dict[str, Any] | None:
         with kafka_faults(f"describing {topic}"):
             found = self._client.describe_topics([topic])
+            if any(entry["error_code"] == TopicAuthorizationFailedError.errno for entry in found):
+                raise TopicAuthorizationFailedError(topic)
         return next((entry for entry in found if entry["error_code"] == 0), None)
 
     def log_identity(self, topic: str) -> LogIdentity:

@@ -11,6 +11,9 @@ from shared.kafka.reader import LogReader
 from shared.secretfiles import read_secret_file
 from shared.settings import KafkaSettings
 
+# Who asks hears soon that Kafka is away, and a service that is told to stop does.
+BOOTSTRAP_TIMEOUT_MS = 10_000
+
 
 class Kafka:
     """Settings of one process for Kafka. Nothing connects before a part is asked for."""
@@ -33,6 +36,7 @@ class Kafka:
             "client_id": self.client_id,
             "security_protocol": settings.security_protocol,
             "reconnect_backoff_max_ms": 1000,
+            "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
         }
         if settings.security_protocol.startswith("SASL"):
             options["sasl_mechanism"] = settings.sasl_mechanism

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import TopicAuthorizationFailedError
 
 from shared.kafka.faults import kafka_faults
 
@@ -70,10 +71,13 @@ class LogReader:
     def poll(self, max_records: int, timeout_s: float) -> Batch:
         """Return up to ``max_records`` records; empty when there are none in ``timeout_s``.
 
-        Raises LogLost when the position lies outside of the log, KafkaUnavailable.
+        Raises LogLost when the position lies outside of the log, AccessError, KafkaUnavailable.
         """
         with kafka_faults(f"reading {self.topic}"):
             found = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_records)
+            # The client only logs this: a reader without rights would wait for ever.
+            if not found and self.topic in self._consumer._cluster.unauthorized_topics:
+                raise TopicAuthorizationFailedError(self.topic)
             next_offset: int = self._consumer.position(self._partition)
         records = [to_record(raw) for raw in found.get(self._partition, ())]
         if records:
