@@ -131,7 +131,7 @@ class Session:
         """Close the fence if this is its end; tell whether it was."""
         verdict = self._tracker.see(announced.offset, announced.event)
         if isinstance(verdict, ClosedAborted):
-            self._store.lower_fence()
+            self._store.lower_fence(self._tracker.highest_fence_no)
             log.warning("projector.fence_aborted", **_fence_facts(verdict.fence))
         elif isinstance(verdict, ClosedRestored):
             self._go_past(verdict, announced)
@@ -160,7 +160,7 @@ class Session:
         self._store.position = row
         advance = Advance(closed.offset + 1, (announced.offset, announced.event_id))
         advance.skipped["fenced"] = self._behind_fence
-        self._store.lower_fence(advance)
+        self._store.lower_fence(self._tracker.highest_fence_no, advance)
 
     def _look(self) -> None:
         """Once a second: is it still this log, is the row still where we left it?"""

@@ -93,14 +93,20 @@ class Store:
                 highest_fence_no=fence.fence_no,
             )
 
-    def lower_fence(self, advance: Advance | None = None) -> None:
+    def lower_fence(self, highest_fence_no: int, advance: Advance | None = None) -> None:
         """Close the fence: at the position as it is, or with what stands behind it passed over.
 
-        Raises StoreMoved.
+        ``highest_fence_no`` is the highest number seen, behind the fence too. Raises StoreMoved.
         """
         with self._guarded() as step:
             moved = step.found if advance is None else _moved(step.found, advance)
-            step.then = replace(moved, fence_no=None, fence_restore_id=None, fence_offset=None)
+            step.then = replace(
+                moved,
+                fence_no=None,
+                fence_restore_id=None,
+                fence_offset=None,
+                highest_fence_no=max(highest_fence_no, moved.highest_fence_no),
+            )
 
     @contextmanager
     def _guarded(self) -> Iterator[_Step]:

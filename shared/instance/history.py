@@ -4,7 +4,9 @@ A pure state machine over the three restore events of one log. The projector fol
 it; so does whoever retraces a history (a roll-forward, a preview). It decides nothing but the
 fence: which events apply between is the follower's.
 
-- A Started opens the fence when its number is above every number seen and none is open.
+- A Started opens the fence when its number is above every number seen and none is open. Behind
+  an open fence its number is spent: whoever reads those events again after an abort must not let
+  it rise then, a fence that nobody closes.
 - An Aborted or a Restored closes it when number, restore and (for Restored) offset match.
 - Everything else changes nothing and is reported with the reason.
 """
@@ -80,12 +82,13 @@ class FenceTracker:
         raise TypeError(f"{type(event).__name__} is no restore event")
 
     def _started(self, offset: int, event: RestoreStarted) -> Verdict:
+        used = event.fence_no <= self.highest_fence_no
+        self.highest_fence_no = max(event.fence_no, self.highest_fence_no)
         if self.fence is not None:
             return Ignored("fence_already_open")
-        if event.fence_no <= self.highest_fence_no:
+        if used:
             return Ignored("fence_no_used")
         self.fence = Fence(event.fence_no, event.restore_id, offset)
-        self.highest_fence_no = event.fence_no
         return Opened(self.fence, event.backup_id)
 
     def _closed(self, offset: int, event: RestoreAborted | Restored) -> Verdict:
