@@ -158,3 +158,17 @@ class Outbox:
                 found += batch.records
                 position = batch.next_offset
         return found
+
+    def published(self, topic: str = BACKUP_EVENTS) -> list[str]:
+        """Return the ids of the events that stand on ``topic``."""
+        return [dict(record.headers)["ce_id"].decode() for record in self.on_topic(topic)]
+
+    def to_publish(self, topic: str = BACKUP_EVENTS) -> list[str]:
+        """Return the ids of the stored events that belong on ``topic``."""
+        return [str(event.event_id) for event in self.stored() if event.topic == topic]
+
+    def forget(self, after: int) -> None:
+        """Take back the notes behind a position: the leader died before it could write them."""
+        with self.connection() as conn:
+            conn.execute("DELETE FROM backup.deliveries WHERE position > %s", (after,))
+            conn.execute("UPDATE backup.relay SET position = %s", (after,))
