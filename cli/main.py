@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli import backup, demo, instance, key, restore, sample, stack
+from cli import archive, backup, demo, instance, key, restore, sample, stack
 
 app = typer.Typer(
     name="secryn",
@@ -21,6 +21,7 @@ app.add_typer(instance.app, name="instance")
 app.add_typer(backup.app, name="backup")
 app.add_typer(key.app, name="key")
 app.add_typer(restore.app, name="restore")
+app.add_typer(archive.app, name="archive")
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from backup_service.events import Backup
 from backup_service.snapshot.archive import WrittenArchive, make_header, write_archive
 from backup_service.snapshot.proof import prove
 from backup_service.snapshot.receipt import write_receipt
-from backup_service.snapshot.session import Snapshot, open_snapshot
+from backup_service.snapshot.session import Snapshot, check_tables, open_snapshot
 from shared.archive.age import (
     HybridIdentity,
     Identity,
@@ -93,6 +93,7 @@ def create_backup(context: BackupContext, backup_id: str) -> None:
         with _guard(context):
             _barrier(run)
             with open_snapshot(context.settings.postgres.dsn) as snapshot:
+                check_tables(snapshot)
                 header = make_header(run.id, context.settings.place, snapshot, run.started_at)
                 written = _write(run, snapshot, header, recipients)
         _prove(run, written, identity)

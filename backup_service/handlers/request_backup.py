@@ -72,6 +72,8 @@ def cancel_backup(context: BackupContext, backup_id: str, requester: Requester) 
     """
     meta = EventMeta(requester.name, requester.correlation_id)
     with postgres_faults("cancelling"), context.pool.connection() as conn:
+        # The append lock first: a step of the backup itself must not make this fail.
+        context.store.lock_appends(conn)
         backup = context.history.load(conn, backup_id)
         if backup.ended:
             raise ConflictError(f"the backup {backup_id} has ended: {backup.state}")

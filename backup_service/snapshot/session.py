@@ -10,8 +10,8 @@ import psycopg
 from psycopg import IsolationLevel, sql
 
 from shared.database import Connection, postgres_faults
-from shared.errors import LogLost, RestoreInProgress
-from shared.instance.migrate import schema_version
+from shared.errors import BackupFailedError, LogLost, RestoreInProgress
+from shared.instance.migrate import schema_version, tables_of_version
 from shared.instance.position import LogPosition, read_position
 from shared.instance.tables import TableInfo, list_tables
 
@@ -68,6 +68,23 @@ def open_snapshot(dsn: str) -> Iterator[Snapshot]:
             tables=tuple(list_tables(conn, INSTANCE_SCHEMA)),
         )
         conn.rollback()
+
+
+def check_tables(snapshot: Snapshot) -> None:
+    """Refuse a store with tables that no restore would know.
+
+    Leaving them out would lose them in silence, and with them no restore would take the archive.
+    Raises BackupFailedError, naming them.
+    """
+    found = {table.name for table in snapshot.tables}
+    known = tables_of_version(snapshot.schema_version)
+    if found != known:
+        names = ", ".join(sorted(found ^ known))
+        raise BackupFailedError(
+            f"the schema {INSTANCE_SCHEMA} is not that of its version {snapshot.schema_version}:"
+            f" {names}",
+            hint="Move tables that are not Secryn's into a schema of their own, and retry.",
+        )
 
 
 def _may_take_long(conn: Connection) -> None:

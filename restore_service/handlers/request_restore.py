@@ -95,6 +95,8 @@ def cancel_restore(
     requester.require("restore")
     meta = EventMeta(requester.name, requester.correlation_id)
     with context.transaction("cancelling") as conn:
+        # The append lock first: a step of the restore itself must not make this fail.
+        context.store.lock_appends(conn)
         restore = context.history.load(conn, restore_id)
         if restore.ended or restore.cut_over:
             raise ConflictError(f"the restore {restore_id} cannot be cancelled: {restore.state}")

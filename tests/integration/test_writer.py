@@ -16,6 +16,7 @@ from shared.errors import (
     KeyringError,
     SecretNotFound,
     StoreBehind,
+    UsageError,
     ValueTooLarge,
 )
 from shared.instance.events import (
@@ -23,6 +24,7 @@ from shared.instance.events import (
     SecretCreated,
     SecretDeleted,
     SecretVersionAdded,
+    SettingSet,
     VaultCreated,
 )
 from shared.instance.keyring import RootKey
@@ -218,3 +220,15 @@ def test_a_bulk_write_keeps_order_and_counts(instance: TestInstance) -> None:
     logged = [logged.event for logged in instance.read_log()]
     assert logged == events
     assert instance.writer.append_all([]) is None
+
+
+@pytest.mark.parametrize("actor", ["a\nline", "nul\x00", "half \ud800", "x" * 3000])
+def test_an_actor_that_no_reader_would_take_is_refused_before_it_is_on_the_log(
+    instance: TestInstance, actor: str
+) -> None:
+    with instance.projector():
+        with pytest.raises(UsageError):
+            instance.writer.append(SettingSet(name="a", value=1), actor=actor)
+        written = instance.writer.append(SettingSet(name="b", value=2), actor="anna")
+        instance.wait_stored(written.offset)
+    assert instance.rows("SELECT name FROM instance.settings") == [("b",)]

@@ -17,7 +17,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class Live:
         """Return a created backup and the text of its key file."""
         asked = self.services.backups.create("a test")
         backup = self.services.backups.wait(asked["backup_id"])
-        assert backup["state"] == "created", backup
+        assert backup["state"] == "created", backup["error"]
         return backup, self.services.backups.view_key(backup["backup_id"])
 
     def archive(self, backup: Json, folder: Path) -> Path:
@@ -187,14 +187,27 @@ class Live:
 
 @pytest.fixture(scope="module")
 def live() -> Iterator[Live]:
+    """A stack with the sample instance."""
+    with _live() as found:
+        found.stack.secryn("sample", "load")
+        yield found
+
+
+@pytest.fixture(scope="module")
+def empty_live() -> Iterator[Live]:
+    """A stack with an empty instance."""
+    with _live() as found:
+        yield found
+
+
+@contextmanager
+def _live() -> Iterator[Live]:
     folder = Path(tempfile.mkdtemp(prefix="secryn live "))
     stack = StackUnderTest(folder / "the state")
     try:
         stack.up()
-        stack.secryn("sample", "load")
-        with ExitStack() as opened:
-            services = opened.enter_context(connected(stack.state))
-            yield Live(stack, services, opened.enter_context(platform(stack.state)))
+        with connected(stack.state) as services, platform(stack.state) as parts:
+            yield Live(stack, services, parts)
     finally:
         if (stack.state / "place.toml").exists():
             stack.secryn("down")
