@@ -1,0 +1,96 @@
+"""The machine is gone: on an empty stack with keys of its own, the file and the key file are enough."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shared.errors import AnotherInstance, SignerUntrusted
+from tests.plugins.live import Json, Live
+from tests.plugins.stack import StackUnderTest
+
+
+class Saved:
+    """What was kept apart from the machine: the file, the key file, and what it should give."""
+
+    def __init__(self, live: Live, folder: Path) -> None:
+        self.backup, key = live.backup()
+        self.file = live.archive(self.backup, folder)
+        self.key_file = folder / "backup.key"
+        self.key_file.write_text(key)
+        self.bare_key = folder / "bare.key"
+        self.bare_key.write_text(key.splitlines()[-1] + "\n")
+        self.instance_id = live.instance_id
+        row = live.admin().execute(
+            "SELECT p.name || '/' || v.name || '/' || s.name FROM instance.secrets s "
+            "JOIN instance.vaults v ON v.id = s.vault_id JOIN instance.projects p "
+            "ON p.id = v.project_id WHERE s.deleted_at IS NULL AND v.deleted_at IS NULL "
+            "AND p.deleted_at IS NULL LIMIT 1"
+        )
+        self.path = str((row.fetchone() or ("",))[0])
+        self.secret = json.loads(live.stack.secryn("instance", "secret", self.path).stdout)
+        with live.admin() as conn:
+            rows = conn.execute("SELECT wrapped, check_value FROM instance.keyring").fetchall()
+        unwrap = live.platform.root_key.unwrap
+        self.data_keys = [unwrap(bytes(wrapped), bytes(value)) for wrapped, value in rows]
+
+
+@pytest.fixture(scope="module")
+def saved(live: Live, tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    return Saved(live, tmp_path_factory.mktemp("apart"))
+
+
+def restore(stack: StackUnderTest, saved: Saved, key: Path, *more: str) -> Json:
+    target = stack.status()["instance_id"]
+    done = stack.secryn(
+        *("restore", "run", "--file", str(saved.file), "--key-file", str(key)),
+        *("--instance", target, "--yes", *more),
+        check=False,
+    )
+    document: Json = json.loads(done.stdout)
+    return document
+
+
+def test_the_file_and_the_key_file_bring_everything_back(
+    live: Live, saved: Saved, new_stack: Callable[..., StackUnderTest]
+) -> None:
+    stack = new_stack()
+    stack.up()
+    refused = restore(stack, saved, saved.key_file)
+    assert refused["error"]["code"] == AnotherInstance.code
+    source = ("--source-instance", saved.instance_id)
+    refused = restore(stack, saved, saved.bare_key, *source)
+    assert refused["error"]["code"] == SignerUntrusted.code
+
+    restored = restore(stack, saved, saved.key_file, *source)
+
+    assert restored["state"] == "restored", restored
+    assert restored["checks"]["trusted_by"] == "key_file"
+    digest = json.loads(stack.secryn("instance", "digest").stdout)
+    assert digest["digest"] == saved.backup["digest"]
+    opened = json.loads(stack.secryn("instance", "secret", saved.path).stdout)
+    assert opened["value"] == saved.secret["value"]
+    _assert_no_data_key_lies_in(stack.state, saved)
+    _assert_no_data_key_lies_in(live.stack.state, saved)
+
+    vouched = ("--trust-signer", saved.backup["signer"])
+    again = restore(stack, saved, saved.bare_key, *source, *vouched)
+    assert (again["state"], again["checks"]["trusted_by"]) == ("restored", "caller")
+
+
+def _assert_no_data_key_lies_in(state: Path, saved: Saved) -> None:
+    """Look into every file of a place: both databases, their logs of changes, Kafka's log."""
+    assert len(saved.data_keys) >= 3
+    looked_at = 0
+    for path in state.rglob("*"):
+        if not path.is_file() or path.is_symlink():
+            continue
+        content = path.read_bytes()
+        looked_at += 1
+        for key in saved.data_keys:
+            assert key not in content, path
+            assert key.hex().encode() not in content, path
+    assert looked_at > 1000
