@@ -1,10 +1,11 @@
-"""Write the reference pages that come from the code: errors and settings.
+"""Write the reference pages that come from the code: errors, settings and the instance's events.
 
 ``python -m cli.reference`` writes them; a test compares them with what lies in docs/.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from backup_service.projector.settings import ProjectorSettings
 from backup_service.settings import BackupServiceSettings
 from restore_service.settings import RestoreServiceSettings
 from shared.errors import all_error_classes
+from shared.instance.events import json_schemas
 
 PROCESSES: Mapping[str, type[BaseModel]] = {
     "projector (`python -m backup_service.projector`)": ProjectorSettings,
@@ -89,10 +91,21 @@ def _default(field: FieldInfo) -> str:
     return "none" if value is None or value is PydanticUndefined else f"`{value}`"
 
 
+def events_schema() -> str:
+    """Return docs/instance-events.schema.json: a JSON Schema (2020-12) of every event's body."""
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Events of a Secryn instance, by CloudEvents type",
+        "events": json_schemas(),
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
 def write_pages(folder: Path) -> None:
     """Write every generated page into ``folder``."""
     (folder / "errors.md").write_text(errors_page(), encoding="utf-8")
     (folder / "settings.md").write_text(settings_page(), encoding="utf-8")
+    (folder / "instance-events.schema.json").write_text(events_schema(), encoding="utf-8")
 
 
 if __name__ == "__main__":

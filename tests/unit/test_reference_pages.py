@@ -5,14 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from cli.reference import errors_page, settings_page
+from cli.reference import errors_page, events_schema, settings_page
 from shared.errors import SecrynError, all_error_classes
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize(
-    ("page", "name"), [(errors_page, "errors.md"), (settings_page, "settings.md")]
+    ("page", "name"),
+    [
+        (errors_page, "errors.md"),
+        (settings_page, "settings.md"),
+        (events_schema, "instance-events.schema.json"),
+    ],
 )
 def test_the_committed_page_is_what_the_code_generates(page: Callable[[], str], name: str) -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == page(), "run: python -m cli.reference"
