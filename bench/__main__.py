@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
-from bench import age, archive, fold, load, projector
+from bench import age, archive, backup, fold, load, projector, restore
 from bench.figure import Figure
 from bench.machine import DEFAULT_SCALE, Machine, tell
 from shared.logs import configure_logs
@@ -23,6 +23,8 @@ SECTIONS: dict[str, Callable[[Machine], list[Figure]]] = {
     "load": load.run,
     "projector": projector.run,
     "archive": archive.run,
+    "backup": backup.run,
+    "restore": restore.run,
 }
 
 

@@ -1,0 +1,84 @@
+"""A service at work, watched from outside: how long each step took, and its most memory."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deploy.embedded import stack
+
+Json = dict[str, Any]
+
+# Often enough for a step of a second; each look costs the service a few milliseconds.
+LOOK_S = 0.05
+# What resets VmHWM to the present size (Linux, proc(5), clear_refs).
+_RESET_PEAK = "5"
+_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
+
+
+@dataclass
+class Steps:
+    """Seconds in each step, in the order in which they came."""
+
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    last: Json = field(default_factory=dict)
+
+    def of(self, *names: str) -> float:
+        """Return the seconds of the named steps together."""
+        return sum(self.seconds[name] for name in names)
+
+    @property
+    def total(self) -> float:
+        """Return the seconds of all steps."""
+        return sum(self.seconds.values())
+
+
+def follow(look: Callable[[], Json], ended: Callable[[Json], bool]) -> Steps:
+    """Look until the work has ended; time counts for the step that the look before showed."""
+    steps, name, since = Steps(), "", time.monotonic()
+    while True:
+        found = look()
+        now = time.monotonic()
+        steps.seconds[name] += now - since
+        if ended(found):
+            steps.last = found
+            return steps
+        name, since = str(found.get("step", "waiting")), now
+        time.sleep(LOOK_S)
+
+
+@dataclass
+class Memory:
+    """The resident memory of a process around a piece of work."""
+
+    before_kb: int = 0
+    peak_kb: int = 0
+
+
+@contextmanager
+def peak_memory(pid: int) -> Iterator[Memory]:
+    """Note the most memory that the process had resident during the block."""
+    Path(f"/proc/{pid}/clear_refs").write_text(_RESET_PEAK)
+    memory = Memory(before_kb=resident_peak_kb(pid))
+    yield memory
+    memory.peak_kb = resident_peak_kb(pid)
+
+
+def resident_peak_kb(pid: int) -> int:
+    """Return the most memory that the process had resident since it began, or since a reset."""
+    found = _PEAK.search(Path(f"/proc/{pid}/status").read_text())
+    if found is None:
+        raise RuntimeError(f"process {pid} has no resident memory")
+    return int(found[1])
+
+
+def pid_of(state: Path, process: str) -> int:
+    """Return the pid of one process of the stack."""
+    found = {each["name"]: each["pid"] for each in stack.status(state)["processes"]}
+    return int(found[process])
