@@ -39,6 +39,12 @@ class Story:
     """What was run so far; every command goes through here."""
 
     steps: list[Step] = field(default_factory=list)
+    moments: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def digest(self, title: str, moment: str, state: str) -> dict[str, Any]:
+        """Note what the instance is at ``moment``."""
+        self.moments[moment] = self.run(title, "instance", "digest", "--state", state)
+        return self.moments[moment]
 
     def run(self, title: str, *arguments: str) -> dict[str, Any]:
         """Run ``secryn ARGUMENTS --json`` and return its document. Raises DemoFailed."""
@@ -92,7 +98,7 @@ def demo(
         else:
             typer.echo(f"Kept: {folder}", err=True)
     seconds = time.monotonic() - started
-    write_report(report, story.steps, proofs, seconds)
+    write_report(report, story.steps, proofs, story.moments, seconds=seconds, folder=folder)
     typer.echo("\nWhat was proven:")
     for claim, evidence in proofs.items():
         typer.echo(f"  [equal] {claim}\n          {evidence}")
@@ -108,9 +114,9 @@ def _tell_the_story(story: Story, folder: Path) -> dict[str, str]:
     loaded = story.run("2. Fill the instance", "sample", "load", "--state", first)
     story.say(f"{loaded['events']:,} events: projects, vaults, secrets, keys, certificates, users")
     path = loaded["example_secret"]
-    before = story.run("3. Note what it is", "instance", "digest", "--state", first)
+    before = story.digest("3. Note what it is", "at the backup", first)
     story.say(f"digest {before['digest'][:24]}... at offset {before['offset']}")
-    secret = story.run("   and one of its secrets", "instance", "secret", path, "--state", first)
+    secret = story.run("and one of its secrets", "instance", "secret", path, "--state", first)
     story.say(f"{path} opens")
 
     backup = story.run(
@@ -119,7 +125,7 @@ def _tell_the_story(story: Story, folder: Path) -> dict[str, str]:
     )
     story.say(f"{backup['size_bytes']:,} bytes, offset {backup['offset']}, read back and proven")
     story.run(
-        "   and take the file away",
+        "and take the file away",
         *("backup", "download", backup["backup_id"], "-o", str(archive), "--state", first),
     )
     story.say("downloaded, SHA-256 checked")
@@ -129,7 +135,7 @@ def _tell_the_story(story: Story, folder: Path) -> dict[str, str]:
         *("sample", "write", "--rate", "300", "--seconds", "2", "--state", first),
     )
     story.say(f"{written['events']:,} events written")
-    changed = story.run("   the instance is another now", "instance", "digest", "--state", first)
+    changed = story.digest("the instance is another now", "damaged", first)
     story.say(f"digest {changed['digest'][:24]}... at offset {changed['offset']}")
     _expect(changed["digest"] != before["digest"], "the writes changed nothing")
 
@@ -139,11 +145,11 @@ def _tell_the_story(story: Story, folder: Path) -> dict[str, str]:
         *("--instance", stack["instance_id"], "--yes", "--state", first),
     )
     story.say("restored")
-    after = story.run("   and compared", "instance", "digest", "--state", first)
+    after = story.digest("and compared", "restored", first)
     _expect(after["digest"] == before["digest"], "the restored instance differs")
     story.say("the same digest as before the damage")
     _expect(
-        story.run("   its secret opens", "instance", "secret", path, "--state", first)["value"]
+        story.run("its secret opens", "instance", "secret", path, "--state", first)["value"]
         == secret["value"],
         "the restored secret differs",
     )
@@ -154,17 +160,17 @@ def _tell_the_story(story: Story, folder: Path) -> dict[str, str]:
     )
     story.say(f"instance {bare['instance_id']}, empty")
     story.run(
-        "   one file and one key",
+        "one file and one key",
         *("restore", "run", "--file", str(archive), "--key-file", str(key_file)),
         *("--instance", bare["instance_id"], "--source-instance", stack["instance_id"]),
         *("--yes", "--state", second),
     )
     story.say("restored")
-    reborn = story.run("   and compared", "instance", "digest", "--state", second)
+    reborn = story.digest("and compared", "on a new machine", second)
     _expect(reborn["digest"] == before["digest"], "the instance on the new machine differs")
     story.say("the same digest as on the machine that burned")
     _expect(
-        story.run("   its secret opens", "instance", "secret", path, "--state", second)["value"]
+        story.run("its secret opens", "instance", "secret", path, "--state", second)["value"]
         == secret["value"],
         "the secret on the new machine differs",
     )
