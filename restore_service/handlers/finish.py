@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import psycopg
 import structlog
 
 from restore_service import events as ev
 from restore_service.context import RestoreContext
 from restore_service.staging import drop_schema, leftover_schemas, owner_connection, staging_name
 from shared.audit import AuditEntry
-from shared.database import postgres_faults
-from shared.errors import Cancelled, ConcurrencyConflict, SecrynError, UnavailableError
+from shared.database import Connection, postgres_faults
+from shared.errors import (
+    Cancelled,
+    ConcurrencyConflict,
+    RestoreFailedError,
+    SecrynError,
+    UnavailableError,
+)
 from shared.eventstore import EventMeta, NewEvent
 from shared.instance.events import RestoreAborted
 from shared.messages.topics import INSTANCE_EVENTS, RESTORE_EVENTS
 
 log = structlog.get_logger(__name__)
+
+DROP_WAIT_MS = 2000
 
 
 def complete_restore(
@@ -65,14 +74,11 @@ def _give_up_once(
     if restore.cut_over:
         complete_restore(context, restore_id, meta, None)
         return
-    with (
-        postgres_faults("dropping the staging schema"),
-        owner_connection(context.settings.postgres.dsn) as conn,
-    ):
-        staging = staging_name(restore_id)
-        if staging in leftover_schemas(conn)[0]:
-            with conn.transaction():
-                drop_schema(conn, staging)
+    _drop_staging(context, restore_id)
+    if restore.ended:
+        # Another process took this one for dead: it said so, and that is the end.
+        log.warning("restore.ended_elsewhere", restore_id=restore_id, code=error.code)
+        return
     fault = {"code": error.code, "message": error.message, "hint": error.advice}
     cancelled = isinstance(error, Cancelled)
     events: list[NewEvent] = []
@@ -88,6 +94,36 @@ def _give_up_once(
         )  # fmt: skip
         context.audit.record(conn, entry, meta.correlation_id)
     log.warning("restore.ended", restore_id=restore_id, code=error.code, reason=error.message)
+
+
+def _drop_staging(context: RestoreContext, restore_id: str) -> None:
+    with (
+        postgres_faults("dropping the staging schema"),
+        owner_connection(context.settings.postgres.dsn) as conn,
+    ):
+        staging = staging_name(restore_id)
+        if staging in leftover_schemas(conn)[0]:
+            drop_if_possible(conn, staging)
+
+
+def drop_if_possible(conn: Connection, schema: str) -> bool:
+    """Drop a staging or an old schema; tell whether it is gone.
+
+    Somebody reads it, or made something in it or on it: nothing waits for that, least of all a
+    fence. The next recovery tries again.
+    """
+    try:
+        with conn.transaction():
+            conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{DROP_WAIT_MS}ms",))
+            drop_schema(conn, schema)
+    except (
+        RestoreFailedError,
+        psycopg.errors.LockNotAvailable,
+        psycopg.errors.InsufficientPrivilege,
+    ) as error:
+        log.warning("schema.not_dropped", schema=schema, reason=str(error))
+        return False
+    return True
 
 
 def abort_event(restore_id: str, fence_no: int, reason: str) -> NewEvent:

@@ -134,6 +134,10 @@ def restore_instance(context: RestoreContext, restore_id: str) -> None:
             return
         restore = context.history.load(conn, restore_id)
     accepted = context.accepted.pop(restore_id)
+    if restore.ended:
+        # While we were without PostgreSQL another process found nobody alive who has its key.
+        log.warning("restore.ended_elsewhere", restore_id=restore_id, state=restore.state)
+        return
     context.progress.begin(restore_id)
     facts = restore.facts
     meta = EventMeta(facts["requested_by"], facts["correlation_id"], restore_id)
