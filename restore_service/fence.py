@@ -108,6 +108,21 @@ def wait_for_projector(
     return False
 
 
+def lower_fence(conn: Connection, restore_id: UUID) -> bool:
+    """Take the fence of an aborted restore off the row; tell whether it was there.
+
+    A projector does the same when it reads Aborted. One that is down, or whose log is lost, never
+    does: without this no other restore could begin. Its number stays spent, and the position where
+    it was: whoever goes on from there passes over the Started, and then over the Aborted.
+    """
+    found = read_position(conn, INSTANCE, lock=True)
+    if found.fence_restore_id != restore_id:
+        return False
+    lowered = replace(found, fence_no=None, fence_restore_id=None, fence_offset=None)
+    write_position(conn, lowered, INSTANCE)
+    return True
+
+
 def wait_until_reopened(context: RestoreContext, restored_id: UUID, wait_s: float) -> bool:
     """Wait until the closing event has landed and the projector is past it; tell whether it is."""
     deadline = time.monotonic() + wait_s

@@ -10,9 +10,14 @@ import structlog
 
 from restore_service import events as ev
 from restore_service.context import SERVICE, RestoreContext
-from restore_service.fence import present_position
-from restore_service.handlers.finish import abort_event, complete_restore, give_up
-from restore_service.staging import drop_schema, leftover_schemas, owner_connection, staging_name
+from restore_service.fence import lower_fence, present_position
+from restore_service.handlers.finish import (
+    abort_event,
+    complete_restore,
+    drop_if_possible,
+    give_up,
+)
+from restore_service.staging import leftover_schemas, owner_connection, staging_name
 from restore_service.uploads import drop_old_uploads
 from shared.database import postgres_faults
 from shared.errors import Interrupted, LogLost, RestoreNotFound
@@ -25,12 +30,12 @@ RunnerLives = Callable[[str], bool]
 
 
 def recover_restores(context: RestoreContext, runner_lives: RunnerLives) -> None:
-    """End restores that nobody runs, lower fences that nobody owns, drop what nobody needs.
+    """End restores that nobody runs, lower fences that were left, drop what nobody needs.
 
     Only the holder of the worker's lock may call this. Raises PostgresUnavailable.
     """
     _end_abandoned(context, runner_lives)
-    _lower_unowned_fence(context)
+    _lower_left_fence(context)
     _drop_remains(context)
 
 
@@ -54,8 +59,12 @@ def _end_abandoned(context: RestoreContext, runner_lives: RunnerLives) -> None:
             give_up(context, restore.restore_id, fault, meta)
 
 
-def _lower_unowned_fence(context: RestoreContext) -> None:
-    """Abort a fence whose restore this history does not know: it was lost with its database."""
+def _lower_left_fence(context: RestoreContext) -> None:
+    """Lower the fence of a restore that was aborted, and of one that this history does not know.
+
+    The latter was lost with its database, and is announced as aborted. The fence of a restore that
+    was cut over is the projector's: what stands before Restored on the log must stay void.
+    """
     with context.transaction("looking for a fence that nobody owns") as conn:
         try:
             position = present_position(conn)
@@ -65,11 +74,16 @@ def _lower_unowned_fence(context: RestoreContext) -> None:
             return
         restore_id = str(position.fence_restore_id)
         stream = f"fence-{restore_id}"
-        if context.history.exists(conn, restore_id) or context.store.version(conn, stream):
-            return
-        event = abort_event(restore_id, position.fence_no, "unknown_restore")
-        context.store.append(conn, stream, 0, [event], EventMeta(SERVICE, restore_id))
-    log.warning("fence.unowned_aborted", restore_id=restore_id, fence_no=position.fence_no)
+        if context.history.exists(conn, restore_id):
+            restore = context.history.load(conn, restore_id)
+            if restore.cut_over or not restore.ended:
+                return
+        elif not context.store.version(conn, stream):
+            event = abort_event(restore_id, position.fence_no, "unknown_restore")
+            context.store.append(conn, stream, 0, [event], EventMeta(SERVICE, restore_id))
+        lowered = lower_fence(conn, position.fence_restore_id)
+    if lowered:
+        log.warning("fence.lowered", restore_id=restore_id, fence_no=position.fence_no)
 
 
 def _drop_remains(context: RestoreContext) -> None:
@@ -81,14 +95,11 @@ def _drop_remains(context: RestoreContext) -> None:
         with context.transaction("looking for open restores") as reading:
             needed = {staging_name(i) for i in context.history.open_ids(reading)}
         for schema in set(staging) - needed:
-            log.warning("staging.dropped", schema=schema)
-            with conn.transaction():
-                drop_schema(conn, schema)
+            if drop_if_possible(conn, schema):
+                log.warning("staging.dropped", schema=schema)
         for schema in kept:
             restore_id = str(UUID(schema.rsplit("_", 1)[1]))
-            if _undo_is_over(context, restore_id):
-                with conn.transaction():
-                    drop_schema(conn, schema)
+            if _undo_is_over(context, restore_id) and drop_if_possible(conn, schema):
                 _note_dropped(context, restore_id)
 
 

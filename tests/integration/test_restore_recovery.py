@@ -1,0 +1,129 @@
+"""What one process of restore_service finds that another one left, or still does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from restore_service import events as ev
+from restore_service.context import AcceptedRestore
+from restore_service.handlers.finish import give_up
+from restore_service.handlers.recover import recover_restores
+from restore_service.handlers.restore import restore_instance
+from restore_service.staging import staging_name
+from shared.errors import Interrupted, RestoreFailedError
+from shared.eventstore import NewEvent
+from shared.instance.events import RestoreAborted, RestoreStarted
+from shared.messages.topics import RESTORE_EVENTS
+from tests.plugins.postgres import TestPostgres
+from tests.restoring import META, Restoring
+
+
+@pytest.fixture
+def restoring(postgres: TestPostgres, tmp_path: Path) -> Iterator[Restoring]:
+    made = Restoring.create(postgres, tmp_path)
+    yield made
+    made.context.pool.close()
+
+
+def nobody_lives(_: str) -> bool:
+    return False
+
+
+def test_a_restore_that_another_process_ended_has_no_second_end(restoring: Restoring) -> None:
+    restore_id = restoring.requested()
+    restoring.fenced(restore_id)
+    give_up(restoring.another_process(), restore_id, Interrupted("taken for dead"), META)
+    give_up(restoring.context, restore_id, RestoreFailedError("it lost its connection"), META)
+    assert restoring.types(restore_id) == [
+        ev.REQUESTED, RestoreStarted.TYPE, RestoreAborted.TYPE, ev.ABORTED,
+    ]  # fmt: skip
+
+
+def test_a_restore_that_was_given_up_for_dead_is_not_run_afterwards(restoring: Restoring) -> None:
+    restore_id = restoring.requested()
+    restoring.context.accepted[restore_id] = cast(AcceptedRestore, None)
+    # Both lost PostgreSQL; the other one was back first and found nobody who holds the key.
+    recover_restores(restoring.another_process(), nobody_lives)
+    ended = restoring.types(restore_id)
+    restore_instance(restoring.context, restore_id)
+    assert restoring.types(restore_id) == ended == [ev.REQUESTED, ev.FAILED]
+    assert not restoring.context.accepted
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        "CREATE VIEW public.outside AS SELECT * FROM {schema}.kept",
+        # Of the superuser, and not the service's to drop.
+        "ALTER SCHEMA {schema} OWNER TO CURRENT_USER; "
+        "ALTER TABLE {schema}.kept OWNER TO CURRENT_USER",
+        "BEGIN; LOCK TABLE {schema}.kept",
+    ],
+)
+def test_remains_that_cannot_be_dropped_hold_nothing_up(restoring: Restoring, hold: str) -> None:
+    left, also_left = staging_name(uuid4()), staging_name(uuid4())
+    with psycopg.connect(restoring.place.dsn("secryn_projector"), autocommit=True) as conn:
+        for schema in (left, also_left):
+            conn.execute(f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.kept (id int)".encode())
+    abandoned = restoring.requested()
+    with psycopg.connect(restoring.place.dsn(), autocommit=True) as conn:
+        conn.execute(hold.format(schema=left).encode())
+        recover_restores(restoring.another_process(), nobody_lives)
+        found = {row[0] for row in conn.execute("SELECT nspname FROM pg_namespace")}
+    assert restoring.types(abandoned)[-1] == ev.FAILED
+    assert left in found
+    assert also_left not in found
+
+
+def test_an_abort_falls_although_its_staging_schema_cannot_be_dropped(restoring: Restoring) -> None:
+    restore_id = restoring.requested()
+    number = restoring.fenced(restore_id)
+    schema = staging_name(restore_id)
+    with psycopg.connect(restoring.place.dsn("secryn_projector"), autocommit=True) as conn:
+        conn.execute(f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.kept (id int)".encode())
+    with psycopg.connect(restoring.place.dsn(), autocommit=True) as conn:
+        conn.execute(f"CREATE VIEW public.outside AS SELECT * FROM {schema}.kept".encode())
+    give_up(restoring.context, restore_id, RestoreFailedError("no"), META)
+    assert restoring.types(restore_id)[-2:] == [RestoreAborted.TYPE, ev.ABORTED]
+    assert number == 1
+
+
+def test_the_fence_of_an_aborted_restore_falls_without_a_projector(restoring: Restoring) -> None:
+    # The projector is down for good, or its log is lost: a restore is the only way out.
+    before = restoring.position()
+    restore_id = restoring.requested()
+    number = restoring.fenced(restore_id)
+    give_up(restoring.context, restore_id, RestoreFailedError("no"), META)
+    recover_restores(restoring.context, nobody_lives)
+    after = restoring.position()
+    assert not after.fenced
+    assert after.highest_fence_no == number
+    assert (after.position, after.epoch) == (before.position, before.epoch)
+
+
+def test_the_fence_of_a_restore_that_was_cut_over_is_the_projectors(restoring: Restoring) -> None:
+    restore_id = restoring.requested()
+    restoring.fenced(restore_id)
+    outcome = {"epoch": 2, "fence_offset": 0, "kept_as": None}
+    cut_over = {"restore_id": restore_id, "outcome": outcome}
+    restoring.append(restore_id, NewEvent(ev.CUT_OVER, cut_over, RESTORE_EVENTS))
+    recover_restores(restoring.another_process(), nobody_lives)
+    assert restoring.types(restore_id)[-1] == ev.COMPLETED
+    assert restoring.position().fenced
+
+
+def test_a_fence_that_nobody_owns_falls_once_and_is_announced(restoring: Restoring) -> None:
+    unknown = uuid4()
+    restoring.take_row(unknown, 7)
+    for _ in range(2):
+        recover_restores(restoring.context, nobody_lives)
+    with restoring.context.transaction("a test") as conn:
+        (aborted,) = restoring.context.store.read_stream(conn, f"fence-{unknown}")
+    assert aborted.data["fence_no"] == 7
+    assert not restoring.position().fenced
