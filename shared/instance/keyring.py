@@ -119,19 +119,20 @@ def additional_data(kind: Kind, owner: UUID | str, version: int) -> bytes:
 class Keyring:
     """The opened data keys of an instance, by id; in memory only."""
 
-    _keys: dict[UUID, bytes] = field(repr=False)
+    _ciphers: dict[UUID, AESGCM] = field(repr=False)
     _active: dict[str, UUID]
 
     @classmethod
     def open(cls, rows: Iterable[Mapping[str, Any]], root: RootKey) -> Keyring:
         """Unwrap the rows of table ``keyring``. Raises KeyringError."""
-        keys: dict[UUID, bytes] = {}
+        ciphers: dict[UUID, AESGCM] = {}
         active: dict[str, UUID] = {}
         for row in sorted(rows, key=lambda row: (row["created_at"], row["id"])):
-            keys[row["id"]] = root.unwrap(bytes(row["wrapped"]), bytes(row["check_value"]))
+            data_key = root.unwrap(bytes(row["wrapped"]), bytes(row["check_value"]))
+            ciphers[row["id"]] = AESGCM(data_key)
             if row["state"] == "active":
                 active[row["purpose"]] = row["id"]
-        return cls(keys, active)
+        return cls(ciphers, active)
 
     @property
     def purposes(self) -> frozenset[str]:
@@ -147,21 +148,19 @@ class Keyring:
             raise KeyringError(f"the keyring has no active key for {purpose}")
         nonce = os.urandom(NONCE_BYTES)
         head = bytes([SEALED_FORMAT]) + key_id.bytes + nonce
-        sealed = AESGCM(self._keys[key_id]).encrypt(
-            nonce, value, additional_data(kind, owner, version)
-        )
+        sealed = self._ciphers[key_id].encrypt(nonce, value, additional_data(kind, owner, version))
         return head + sealed
 
     def unseal(self, sealed: bytes, kind: Kind, owner: UUID | str, version: int) -> bytes:
         """Open a sealed value. Raises KeyringError; the message holds nothing of the value."""
         if len(sealed) < SEALED_OVERHEAD_BYTES or sealed[0] != SEALED_FORMAT:
             raise KeyringError(f"the value of {kind} {owner} is not in a known format")
-        key = self._keys.get(UUID(bytes=bytes(sealed[1:17])))
-        if key is None:
+        cipher = self._ciphers.get(UUID(bytes=bytes(sealed[1:17])))
+        if cipher is None:
             raise KeyringError(f"the data key of {kind} {owner} is not in the keyring")
         nonce, body = sealed[17 : 17 + NONCE_BYTES], sealed[17 + NONCE_BYTES :]
         try:
-            return AESGCM(key).decrypt(nonce, body, additional_data(kind, owner, version))
+            return cipher.decrypt(nonce, body, additional_data(kind, owner, version))
         except InvalidTag:
             raise KeyringError(f"the value of {kind} {owner} does not open") from None
 

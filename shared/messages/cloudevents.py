@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from uuid import UUID, uuid4
 
 from shared.errors import MessageUnreadable, UsageError
@@ -75,8 +76,8 @@ class CloudEvent:
     def from_kafka(cls, record: Record) -> CloudEvent:
         """Read the event that ``record`` carries. Raises MessageUnreadable, saying why."""
         attributes = _attributes_of(record)
-        missing = [name for name in _REQUIRED if not attributes.get(name)]
-        if missing:
+        if not all(map(attributes.get, _REQUIRED)):
+            missing = [name for name in _REQUIRED if not attributes.get(name)]
             raise MessageUnreadable(f"the message has no {', '.join(missing)}")
         if attributes.pop("specversion") != SPEC_VERSION:
             raise MessageUnreadable("the message is of another CloudEvents version than 1.0")
@@ -100,24 +101,39 @@ class CloudEvent:
 def _attributes_of(record: Record) -> dict[str, str]:
     found: dict[str, str] = {}
     for header, raw in record.headers:
-        if not header.startswith(_PREFIX):
+        name = _attribute_name(header)
+        if name is None:
             continue
-        name = header[len(_PREFIX) :]
-        if not _NAME.fullmatch(name) or name in found:
+        if name in found:
             raise MessageUnreadable("a header of the message is malformed or there twice")
         try:
-            found[name] = raw.decode("utf-8")
+            text = raw.decode("utf-8")
         except UnicodeDecodeError:
             raise MessageUnreadable(f"the header {header} is not UTF-8") from None
-        fault = _fault_of(found[name])
+        fault = _fault_of(text)
         if fault is not None:
             raise MessageUnreadable(f"the header {header} {fault}")
+        found[name] = text
     return found
+
+
+@lru_cache(maxsize=256)
+def _attribute_name(header: str) -> str | None:
+    """Return the attribute's name; None for a header that carries none."""
+    if not header.startswith(_PREFIX):
+        return None
+    name = header[len(_PREFIX) :]
+    if not _NAME.fullmatch(name):
+        raise MessageUnreadable("a header of the message is malformed or there twice")
+    return name
 
 
 def _fault_of(text: str) -> str | None:
     if len(text) > _MAX_ATTRIBUTE_CHARS:
         return "is too long"
+    if text.isprintable():
+        # Then it holds neither: most texts need no closer look.
+        return None
     if _CONTROL.search(text):
         return "holds control characters"
     if _SURROGATE.search(text):
@@ -137,6 +153,8 @@ def parse_time(text: str) -> datetime:
         time = datetime.fromisoformat(text)
     except ValueError:
         raise MessageUnreadable("the message's time is not RFC 3339") from None
+    if time.tzinfo is UTC:
+        return time
     if time.tzinfo is None:
         raise MessageUnreadable("the message's time has no zone")
     try:

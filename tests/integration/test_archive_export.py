@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from psycopg import sql
 from typer.testing import CliRunner
 
@@ -65,12 +66,13 @@ def test_an_export_equals_the_instance_and_its_data_keys_open_a_secret(
             assert sorted(map(json.dumps, exported)) == sorted(map(json.dumps, stored)), table.name
             assert len(exported) == verified["tables"][table.name]["rows"]
 
-    data_keys = {
-        UUID(row["id"]): base64.b64decode(row["data_key"]) for row in rows_of(out / "keyring.jsonl")
+    ciphers = {
+        UUID(row["id"]): AESGCM(base64.b64decode(row["data_key"]))
+        for row in rows_of(out / "keyring.jsonl")
     }
     secret = rows_of(out / "secret_versions.jsonl")[0]
     sealed = base64.b64decode(secret["sealed"])
-    value = Keyring(data_keys, {}).unseal(
+    value = Keyring(ciphers, {}).unseal(
         sealed, "secret", UUID(secret["secret_id"]), secret["version"]
     )
     assert len(value) == secret["size_bytes"]
