@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
+from typing import LiteralString
 
 import psycopg
 import structlog
@@ -23,6 +25,7 @@ from shared.instance.tables import LOG_POSITION, list_tables
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.05
+VACUUM_ENDS_MS = 1000
 _OLDER = """
 SELECT pid FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -42,22 +45,34 @@ def drain_older(
     """Wait until no transaction is older than ``committed_at``; end those that stay.
 
     ``look`` may raise to give up. Returns how many sessions were ended. ``conn`` is in autocommit
-    mode.
+    mode. Raises CutoverBlocked when some cannot be ended: they would see a mixture.
     """
     deadline = time.monotonic() + wait_s
-    while older := [row[0] for row in conn.execute(_OLDER, (committed_at,))]:
+    while older := _older(conn, committed_at):
         look()
         if time.monotonic() >= deadline:
-            return _end(conn, older)
+            ended = _end(conn, older)
+            if left := _older(conn, committed_at):
+                raise CutoverBlocked(f"{len(left)} older transactions could not be ended")
+            return ended
         time.sleep(POLL_S)
     return 0
+
+
+def _older(conn: Connection, committed_at: datetime) -> list[int]:
+    return [row[0] for row in conn.execute(_OLDER, (committed_at,))]
 
 
 def _end(conn: Connection, pids: list[int]) -> int:
     log.warning("cutover.ends_sessions", sessions=len(pids))
     ended = 0
     for pid in pids:
-        row = conn.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,)).fetchone()
+        try:
+            row = conn.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,)).fetchone()
+        except psycopg.errors.InsufficientPrivilege:
+            # A superuser's, or one of the server's own: only a superuser ends those.
+            log.warning("cutover.session_not_ended", pid=pid)
+            continue
         ended += bool(row and row[0])
     return ended
 
@@ -90,23 +105,54 @@ def cut_over(
                 _rename(conn, live, before)
                 _rename(conn, staging, live)
             return ended
-        except psycopg.errors.LockNotAvailable:
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             waited = time.monotonic() - started
         if waited >= wait_s:
             raise CutoverBlocked(f"the store's tables could not be locked in {waited:.0f} s")
         if waited >= wait_s / 2:
             ended += _end(conn, [row[0] for row in conn.execute(_HOLDERS, (live,))])
+        _move_vacuum(conn, live)
         time.sleep(POLL_S)
 
 
+def _move_vacuum(conn: Connection, schema: str) -> None:
+    """Let the server end its own vacuum of a table, which it does for whoever waits long enough.
+
+    That is longer than one of our tries (``deadlock_timeout``). In this mode nobody who reads or
+    writes rows has to wait meanwhile.
+    """
+    row = conn.execute(
+        "SELECT setting::int FROM pg_settings WHERE name = 'deadlock_timeout'"
+    ).fetchone()
+    assert row is not None
+    with suppress(psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+        _lock_in_turn(conn, schema, "SHARE UPDATE EXCLUSIVE", row[0] + VACUUM_ENDS_MS)
+
+
+def _lock_in_turn(conn: Connection, schema: str, mode: LiteralString, timeout_ms: int) -> None:
+    for table in _tables(conn, schema):
+        with conn.transaction():
+            _lock(conn, [table], mode, timeout_ms)
+
+
 def _lock_all(conn: Connection, schema: str, lock_timeout_ms: int) -> None:
-    conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{lock_timeout_ms}ms",))
+    # The time-out stays for the rest of the transaction: while it waits for the decision's turn
+    # nobody reads, and that is one short try, too.
+    _lock(conn, _tables(conn, schema), "ACCESS EXCLUSIVE", lock_timeout_ms)
+
+
+def _tables(conn: Connection, schema: str) -> list[sql.Identifier]:
     names = [table.identifier for table in list_tables(conn, schema)]
-    names.append(sql.Identifier(schema, LOG_POSITION))
+    return [*names, sql.Identifier(schema, LOG_POSITION)]
+
+
+def _lock(
+    conn: Connection, tables: list[sql.Identifier], mode: LiteralString, timeout_ms: int
+) -> None:
+    conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{timeout_ms}ms",))
     conn.execute(
-        sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.SQL(", ").join(names))
+        sql.SQL("LOCK TABLE {} IN {} MODE").format(sql.SQL(", ").join(tables), sql.SQL(mode))
     )
-    conn.execute("SELECT set_config('lock_timeout', '0', true)")
 
 
 def _rename(conn: Connection, schema: str, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import TopicAuthorizationFailedError
@@ -12,8 +12,7 @@ from kafka.errors import TopicAuthorizationFailedError
 from shared.kafka.faults import kafka_faults
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """A record as it stands on a topic; ``timestamp_ms`` is the log-append time where set so."""
 
     topic: str
@@ -92,13 +91,8 @@ class LogReader:
 
 def to_record(raw: Any) -> Record:
     """Return our record for the client's."""
-    return Record(
-        topic=raw.topic,
-        partition=raw.partition,
-        offset=raw.offset,
-        timestamp_ms=raw.timestamp,
-        key=raw.key,
-        value=raw.value,
-        # A header's value may be null on Kafka: for a reader that is an empty one.
-        headers=tuple((name, value or b"") for name, value in raw.headers),
-    )
+    headers = tuple(raw.headers)
+    # A header's value may be null on Kafka: for a reader that is an empty one.
+    if None in [value for _, value in headers]:
+        headers = tuple((name, value or b"") for name, value in headers)
+    return Record(raw.topic, raw.partition, raw.offset, raw.timestamp, raw.key, raw.value, headers)

@@ -19,7 +19,8 @@ import pytest
 from psycopg import IsolationLevel
 
 from restore_service.cutover import cut_over, drain_older
-from shared.errors import ConcurrencyConflict
+from shared.database import Lock, lock_transaction
+from shared.errors import ConcurrencyConflict, CutoverBlocked
 from shared.instance.events import SettingSet
 from tests.plugins.instance import eventually
 from tests.plugins.live import Live
@@ -166,15 +167,19 @@ def test_the_same_reader_is_ended_or_sees_one_state_across_the_cut_over(
         repeatable_read_across(two_schemas(), swap)
 
 
-def swap_now(conn: psycopg.Connection[tuple[int]]) -> None:
+def swap_now(
+    conn: psycopg.Connection[tuple[int]],
+    decide: Callable[[psycopg.Connection[tuple[int]]], None] = lambda _: None,
+    lock_timeout_ms: int = 50,
+) -> None:
     cut_over(
         conn,
         live="instance",
         staging="staging",
         before="before",
-        lock_timeout_ms=50,
+        lock_timeout_ms=lock_timeout_ms,
         wait_s=20,
-        decide=lambda _: None,
+        decide=decide,
         look=lambda: None,
     )
 
@@ -193,6 +198,92 @@ def test_the_loser_of_the_decision_renames_nothing(two_schemas: Callable[[], str
                 wait_s=5, decide=decide, look=lambda: None,
             )  # fmt: skip
         assert _number(conn, COUNTS[0]) == OLD
+
+
+def test_an_old_transaction_that_may_not_be_ended_holds_the_cut_over_up(
+    two_schemas: Callable[[], str],
+) -> None:
+    dsn = two_schemas()
+    with psycopg.connect(dsn, autocommit=True) as admin:
+        admin.execute("DROP ROLE IF EXISTS mere_mortal")
+        admin.execute("CREATE ROLE mere_mortal; GRANT pg_read_all_stats TO mere_mortal")
+    with psycopg.connect(dsn) as old, psycopg.connect(dsn, autocommit=True) as conn:
+        old.execute("SELECT 1")
+        conn.execute("SET ROLE mere_mortal")
+        now = conn.execute("SELECT clock_timestamp()").fetchone()
+        assert now is not None
+        with pytest.raises(CutoverBlocked):
+            drain_older(conn, now[0], 0.1, lambda: None)
+
+
+def test_nobody_waits_longer_for_the_store_than_one_try_while_the_decision_waits(
+    two_schemas: Callable[[], str],
+) -> None:
+    dsn = two_schemas()
+    load_staging(dsn)
+
+    def decide(conn: psycopg.Connection[tuple[int]]) -> None:
+        lock_transaction(conn, Lock.RESTORE_APPEND)
+
+    with psycopg.connect(dsn) as appending, psycopg.connect(dsn, autocommit=True) as conn:
+        # Another process is stopped in the middle of an append.
+        lock_transaction(appending, Lock.RESTORE_APPEND)
+        cutting = threading.Thread(target=swap_now, args=(conn, decide))
+        cutting.start()
+        with psycopg.connect(dsn, autocommit=True) as reader:
+            reader.execute("SET statement_timeout = '2s'")
+            for _ in range(40):
+                assert _number(reader, COUNTS[0]) == OLD
+                time.sleep(0.01)
+        appending.rollback()
+        cutting.join(20)
+        assert _number(conn, COUNTS[0]) == NEW
+
+
+def test_the_victim_of_a_deadlock_tries_again(two_schemas: Callable[[], str]) -> None:
+    dsn = two_schemas()
+    load_staging(dsn)
+    with psycopg.connect(dsn) as reader, psycopg.connect(dsn, autocommit=True) as conn:
+        _number(reader, COUNTS[1])
+        cutting = threading.Thread(target=swap_now, args=(conn,), kwargs={"lock_timeout_ms": 5000})
+        cutting.start()
+        # It has the first table by now, and waits for the second: each waits for the other.
+        time.sleep(0.3)
+        assert _number(reader, COUNTS[0]) == OLD
+        reader.rollback()
+        cutting.join(20)
+        assert _number(conn, COUNTS[0]) == NEW
+
+
+def test_a_vacuum_of_the_server_gives_way(two_schemas: Callable[[], str]) -> None:
+    dsn = two_schemas()
+    load_staging(dsn)
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("INSERT INTO instance.a SELECT generate_series(1, 100000)")
+        conn.execute("DELETE FROM instance.a WHERE id % 3 = 0")
+        conn.execute(
+            "ALTER TABLE instance.a SET (autovacuum_vacuum_threshold = 1, "
+            "autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 100, "
+            "autovacuum_vacuum_cost_limit = 1)"
+        )
+        conn.execute("ALTER SYSTEM SET autovacuum_naptime = 1")
+        conn.execute("SELECT pg_reload_conf()")
+        try:
+            eventually(lambda: _vacuums(conn), "the server vacuums the table")
+            began = time.monotonic()
+            swap_now(conn)
+        finally:
+            conn.execute("ALTER SYSTEM RESET autovacuum_naptime")
+            conn.execute("SELECT pg_reload_conf()")
+        assert time.monotonic() - began < 9
+        assert _number(conn, COUNTS[1]) == NEW
+
+
+def _vacuums(conn: psycopg.Connection[tuple[int]]) -> int:
+    return _number(
+        conn,
+        "SELECT count(*) FROM pg_stat_progress_vacuum WHERE relid = 'instance.a'::regclass",
+    )
 
 
 def test_readers_of_every_kind_see_one_state_or_the_other_across_a_real_restore(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
 from uuid import uuid4
@@ -55,7 +54,7 @@ def empty_store(conn: Connection, zone: str = "UTC") -> Iterator[Store]:
 
 def deliver(conn: Connection, store: Store, batch: list[LoggedEvent]) -> None:
     """Hand over a batch as the projector does after it was read from the log."""
-    decoded = [replace(logged, event=decode(logged.type, encode(logged.event))) for logged in batch]
+    decoded = [logged._replace(event=decode(logged.type, encode(logged.event))) for logged in batch]
     last = batch[-1]
     store.apply(decoded, Advance(last.offset + 1, (last.offset, last.event_id)))
     # What a commit would find: names and references are looked at then.
