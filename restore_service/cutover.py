@@ -125,14 +125,12 @@ def _move_vacuum(conn: Connection, schema: str) -> None:
         "SELECT setting::int FROM pg_settings WHERE name = 'deadlock_timeout'"
     ).fetchone()
     assert row is not None
-    with suppress(psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
-        _lock_in_turn(conn, schema, "SHARE UPDATE EXCLUSIVE", row[0] + VACUUM_ENDS_MS)
-
-
-def _lock_in_turn(conn: Connection, schema: str, mode: LiteralString, timeout_ms: int) -> None:
     for table in _tables(conn, schema):
-        with conn.transaction():
-            _lock(conn, [table], mode, timeout_ms)
+        with (
+            suppress(psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected),
+            conn.transaction(),
+        ):
+            _lock(conn, [table], "SHARE UPDATE EXCLUSIVE", row[0] + VACUUM_ENDS_MS)
 
 
 def _lock_all(conn: Connection, schema: str, lock_timeout_ms: int) -> None:

@@ -282,7 +282,8 @@ def test_a_vacuum_of_the_server_gives_way(two_schemas: Callable[[], str]) -> Non
 def _vacuums(conn: psycopg.Connection[tuple[int]]) -> int:
     return _number(
         conn,
-        "SELECT count(*) FROM pg_stat_progress_vacuum WHERE relid = 'instance.a'::regclass",
+        "SELECT count(*) FROM pg_locks WHERE relation = 'instance.a'::regclass AND granted "
+        "AND mode = 'ShareUpdateExclusiveLock'",
     )
 
 
