@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
+
 from restore_service.commands import RestoreInstance
 from restore_service.context import RestoreContext
 from restore_service.dependents import check_dependents
@@ -134,17 +136,23 @@ def _check_origin(
 def check_store(conn: Connection) -> None:
     """Check what a restore needs of the store.
 
-    Raises DependentObjects, AccessError when sessions cannot be ended or the owner not taken on.
+    Raises DependentObjects, AccessError when sessions cannot be seen or ended, or the owner not
+    taken on.
     """
     check_dependents(conn, INSTANCE)
-    row = conn.execute(
-        "SELECT pg_has_role('pg_signal_backend', 'USAGE') OR rolsuper "
-        "FROM pg_roles WHERE rolname = current_user"
-    ).fetchone()
-    if row is None or not row[0]:
+    # Without the second it would not see how old the transactions of others are, and wait for none.
+    for right, what in (("pg_signal_backend", "end"), ("pg_read_all_stats", "see")):
+        row = conn.execute("SELECT pg_has_role(%s, 'USAGE')", (right,)).fetchone()
+        if row is None or not row[0]:
+            raise AccessError(
+                f"the restore's role may not {what} the sessions of others",
+                hint=f"Run as an administrator: GRANT {right} TO the role of restore_service.",
+            )
+    try:
+        with conn.transaction(force_rollback=True):
+            become_owner(conn)
+    except psycopg.errors.InsufficientPrivilege:
         raise AccessError(
-            "the restore's role may not end sessions",
-            hint="Run as an administrator: GRANT pg_signal_backend TO the role of restore_service.",
-        )
-    with conn.transaction(force_rollback=True):
-        become_owner(conn)
+            "the restore's role may not act as the owner of the store",
+            hint="Run as an administrator: GRANT the schema's owner TO the role of restore_service.",
+        ) from None

@@ -53,7 +53,12 @@ def owner_of(conn: Connection, schema: str) -> str | None:
 
 
 def copy_rights(conn: Connection, source: str, target: str) -> None:
-    """Give the tables of ``target`` the rights that those of the same name have in ``source``."""
+    """Give the tables of ``target`` the rights that those of the same name have in ``source``.
+
+    Those, and no more: what default privileges gave to new tables is taken back first, for it may
+    have been revoked since.
+    """
+    _take_back(conn, target)
     tables = {
         row[0]
         for row in conn.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (target,))
@@ -71,6 +76,16 @@ def copy_rights(conn: Connection, source: str, target: str) -> None:
         kind = _DEFAULT_KINDS[letter]
         _default(conn, target, role=role, kind=kind, privilege=privilege, grantee=grantee)
     _copy_row_security(conn, source, target, tables)
+
+
+def _take_back(conn: Connection, schema: str) -> None:
+    statement = sql.SQL("REVOKE {} ON {} FROM {}")
+    for privilege, *grantee in conn.execute(_SCHEMA_GRANTS, (schema,)).fetchall():
+        on = sql.SQL("SCHEMA {}").format(sql.Identifier(schema))
+        conn.execute(statement.format(_literal(privilege), on, _grantee(grantee)[0]))
+    for table, privilege, *grantee in conn.execute(_TABLE_GRANTS, (schema,)).fetchall():
+        on = sql.SQL("{}").format(sql.Identifier(schema, table))
+        conn.execute(statement.format(_literal(privilege), on, _grantee(grantee)[0]))
 
 
 def _grantee(grantee: list[Any]) -> tuple[sql.Composable, sql.Composable]:

@@ -1,0 +1,72 @@
+"""The rights that a restore needs, and those that it leaves as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from restore_service.checks import check_store
+from restore_service.rights import copy_rights
+from shared.errors import AccessError
+from shared.instance.migrate import migrate
+from tests.plugins.postgres import PlaceDatabase, TestPostgres
+
+OWNER, RESTORE = "secryn_projector", "secryn_restore"
+
+
+@pytest.fixture
+def place(postgres: TestPostgres) -> PlaceDatabase:
+    made = postgres.fresh_place()
+    with psycopg.connect(made.dsn(OWNER)) as conn:
+        migrate(conn, "instance")
+    return made
+
+
+@pytest.fixture(params=["pg_signal_backend", "pg_read_all_stats", OWNER])
+def taken_away(request: pytest.FixtureRequest, place: PlaceDatabase) -> Iterator[str]:
+    right = str(request.param)
+    with psycopg.connect(place.dsn(), autocommit=True) as admin:
+        admin.execute(f"REVOKE {right} FROM {RESTORE}".encode())
+        yield right
+        admin.execute(f"GRANT {right} TO {RESTORE}".encode())
+
+
+def test_a_role_with_the_rights_of_a_place_may_restore(place: PlaceDatabase) -> None:
+    with psycopg.connect(place.dsn(RESTORE)) as conn:
+        check_store(conn)
+
+
+def test_a_missing_right_is_named_before_anything_is_touched(
+    place: PlaceDatabase, taken_away: str
+) -> None:
+    with psycopg.connect(place.dsn(RESTORE)) as conn, pytest.raises(AccessError) as refused:
+        check_store(conn)
+    assert "GRANT" in refused.value.advice
+    assert taken_away in refused.value.advice or taken_away == OWNER
+
+
+def test_a_right_that_was_taken_away_does_not_come_back(place: PlaceDatabase) -> None:
+    # The owner's default privileges would give it to every new table.
+    with psycopg.connect(place.dsn(OWNER)) as conn:
+        conn.execute("REVOKE SELECT ON instance.secret_versions FROM secryn_platform")
+        conn.execute("GRANT SELECT (secret_id) ON instance.secret_versions TO secryn_platform")
+        conn.execute("REVOKE USAGE ON SCHEMA instance FROM secryn_backup")
+        migrate(conn, "staging")
+        copy_rights(conn, "instance", "staging")
+        assert _rights(conn, "staging") == _rights(conn, "instance")
+
+
+def _rights(conn: psycopg.Connection[tuple[object, ...]], schema: str) -> list[object]:
+    found: list[object] = []
+    for query in (
+        "SELECT ARRAY(SELECT unnest(nspacl)::text ORDER BY 1) FROM pg_namespace WHERE nspname = %s",
+        "SELECT relname, ARRAY(SELECT unnest(relacl)::text ORDER BY 1) FROM pg_class "
+        "WHERE relkind = 'r' AND relnamespace = %s::text::regnamespace ORDER BY 1",
+        "SELECT attrelid::regclass::text LIKE '%%versions', attname, attacl::text FROM pg_attribute "
+        "JOIN pg_class c ON c.oid = attrelid WHERE attacl IS NOT NULL "
+        "AND relnamespace = %s::text::regnamespace ORDER BY 1, 2",
+    ):
+        found += conn.execute(query.encode(), (schema,)).fetchall()
+    return found
