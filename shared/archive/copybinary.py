@@ -8,14 +8,18 @@ big-endian. An archive's part is one complete stream without flags and without e
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from shared.errors import ArchiveMalformed
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 NULL = -1
+# So often may a stream show another layout; behind that its tuples are read field by field.
+LAYOUTS = 64
 
+_Unpack = Callable[[bytes, int], tuple[Any, ...]]
 _int16 = struct.Struct(">h").unpack_from
 _int32 = struct.Struct(">i").unpack_from
 _pack_int16 = struct.Struct(">h").pack
@@ -29,18 +33,19 @@ def split_tuples(stream: bytes) -> Iterator[bytes]:
     """
     if not stream.startswith(HEADER):
         raise ArchiveMalformed("a part does not begin like a binary COPY")
-    position = len(HEADER)
+    position, size = len(HEADER), len(stream)
+    layout = TupleLayout()
+    end_of = layout.end_of
     try:
-        while (fields := _int16(stream, position)[0]) != NULL:
-            if fields <= 0:
-                raise ArchiveMalformed("a tuple of a part has no fields")
-            end = position + 2
-            for _ in range(fields):
-                length = _int32(stream, end)[0]
-                if length < NULL:
-                    raise ArchiveMalformed("a field of a part has a negative length")
-                end += 4 + length if length > 0 else 4
-            if end > len(stream):
+        while True:
+            end = end_of(stream, position)
+            if end is None:
+                if _int16(stream, position)[0] == NULL:
+                    break
+                lengths = _lengths(stream, position)
+                layout.learn(lengths)
+                end = position + 2 + sum(4 + max(length, 0) for length in lengths)
+            if end > size:
                 raise ArchiveMalformed("a part ends inside a tuple")
             yield stream[position:end]
             position = end
@@ -48,6 +53,82 @@ def split_tuples(stream: bytes) -> Iterator[bytes]:
         raise ArchiveMalformed("a part ends inside a tuple") from None
     if position + len(TRAILER) != len(stream):
         raise ArchiveMalformed("something stands behind the end of a part")
+
+
+def _lengths(stream: bytes, position: int) -> list[int]:
+    """Return the length words of the tuple at ``position``. Raises struct.error at the end."""
+    fields = _int16(stream, position)[0]
+    if fields <= 0:
+        raise ArchiveMalformed("a tuple of a part has no fields")
+    end, lengths = position + 2, []
+    for _ in range(fields):
+        length = _int32(stream, end)[0]
+        if length < NULL:
+            raise ArchiveMalformed("a field of a part has a negative length")
+        end += 4 + length if length > 0 else 4
+        lengths.append(length)
+    return lengths
+
+
+class TupleLayout:
+    """Which fields of the tuples seen so far had one length: those are read at one stroke.
+
+    A tuple that differs anywhere is read field by field, and its layout learned. So the layout
+    decides only how fast a tuple is read, never what it is.
+    """
+
+    def __init__(self) -> None:
+        self._lengths: list[int | None] = []
+        self._runs: list[tuple[_Unpack, tuple[int, ...], int]] = []
+        self._to_learn = LAYOUTS
+
+    def learn(self, lengths: Sequence[int]) -> None:
+        """Take in the length words of a tuple that did not fit."""
+        if not self._to_learn:
+            return
+        self._to_learn -= 1
+        if len(lengths) == len(self._lengths):
+            pairs = zip(self._lengths, lengths, strict=True)
+            self._lengths = [known if known == length else None for known, length in pairs]
+        else:
+            self._lengths = list(lengths)
+        self._runs = list(_runs(self._lengths))
+
+    def end_of(self, stream: bytes, position: int) -> int | None:
+        """Return where the tuple at ``position`` ends, or None when it has another layout."""
+        if not self._runs:
+            return None
+        try:
+            for unpack, expected, size in self._runs:
+                found = unpack(stream, position)
+                length = found[-1]
+                if found[:-1] != expected or length < NULL:
+                    return None
+                position += size + length if length > 0 else size
+        except struct.error:
+            # Too few bytes for this layout; they may be enough for another.
+            return None
+        return position
+
+
+def _runs(lengths: Sequence[int | None]) -> Iterator[tuple[_Unpack, tuple[int, ...], int]]:
+    """Yield unpackers, each up to the next length word that is not known beforehand.
+
+    With each come the words that must stand before that one, and the bytes that it spans. The
+    last field's word counts as unknown.
+    """
+    pattern, expected = ">h", [len(lengths)]
+    for length in lengths[:-1]:
+        pattern += "i"
+        if length is None:
+            found = struct.Struct(pattern)
+            yield found.unpack_from, tuple(expected), found.size
+            pattern, expected = ">", []
+        else:
+            pattern += f"{max(length, 0)}x"
+            expected.append(length)
+    found = struct.Struct(pattern + "i")
+    yield found.unpack_from, tuple(expected), found.size
 
 
 def split_fields(tuple_bytes: bytes) -> list[bytes | None]:

@@ -59,8 +59,7 @@ def add_part(digest: TableDigest, part: Part) -> None:
         for row in split_tuples(part.copy):
             digest.add(digest_form_of_key(row))
         return
-    for row in split_tuples(part.copy):
-        digest.add(row)
+    digest.add_all(split_tuples(part.copy))
 
 
 def digest_form_of_key(row: bytes) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,18 @@ class TableDigest:
         """Take in one row: its COPY tuple, from the field count on."""
         self._sum += int.from_bytes(hashlib.sha512(tuple_bytes).digest(), "big")
         self.rows += 1
+
+    def add_all(self, tuples: Iterable[bytes]) -> None:
+        """Take in many rows; what is done for each is what most of a proof's time goes to."""
+        # A copy of a fresh state is made faster than a fresh state.
+        fresh, from_bytes, row_sum, rows = hashlib.sha512().copy, int.from_bytes, 0, 0
+        for row in tuples:
+            state = fresh()
+            state.update(row)
+            row_sum += from_bytes(state.digest(), "big")
+            rows += 1
+        self._sum += row_sum
+        self.rows += rows
 
     def merge(self, other: TableDigest) -> None:
         """Take in another part of the same table."""
@@ -104,8 +116,7 @@ def digest_schema(conn: psycopg.Connection[Any], schema: str = "instance") -> In
 def digest_table(conn: psycopg.Connection[Any], table: TableInfo) -> TableDigest:
     """Compute the digest of one table."""
     digest = TableDigest()
-    for row in copy_tuples(conn, digest_query(table)):
-        digest.add(row)
+    digest.add_all(copy_tuples(conn, digest_query(table)))
     return digest
 
 
