@@ -47,7 +47,7 @@ def run(settings: BackupServiceSettings) -> int:
         root=RootKey.load(settings.place.root_key_file),
         signer=SigningKey.load(settings.place.signing_key_file),
         progress=ProgressBoard(),
-        stop=runtime.stop,
+        stop=runtime.give_up,
     )
     with pool.connection() as conn:
         store.migrate(conn)
@@ -85,7 +85,7 @@ def run(settings: BackupServiceSettings) -> int:
         issuer=SERVICE,
     )
     runtime.add_worker("commands", consumer.run)
-    runtime.add_worker("relay", relay.run)
+    runtime.add_worker("relay", relay.run, last=True)
     runtime.add_worker("backups", BackupWorker(context).run)
     readiness = Readiness()
     log_and_store_checks(readiness, pool)

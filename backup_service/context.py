@@ -22,7 +22,7 @@ SERVICE = "backup_service"
 
 @dataclass(frozen=True)
 class BackupContext:
-    """The parts of backup_service."""
+    """The parts of backup_service. ``stop`` is set when work in hand has to be given up."""
 
     settings: BackupServiceSettings
     pool: Pool

@@ -73,7 +73,7 @@ def run(settings: RestoreServiceSettings) -> int:
         issuer=SERVICE,
     )
     runtime.add_worker("commands", consumer.run)
-    runtime.add_worker("relay", relay.run)
+    runtime.add_worker("relay", relay.run, last=True)
     runtime.add_worker("restores", RestoreWorker(context).run)
     readiness = Readiness()
     log_and_store_checks(readiness, pool)
@@ -105,6 +105,6 @@ def _context(
         signer=SigningKey.load(settings.place.signing_key_file),
         trusted_signers=load_signers(settings.place.trusted_signers_file),
         progress=ProgressBoard(),
-        stop=runtime.stop,
+        stop=runtime.give_up,
         runner=str(uuid4()),
     )

@@ -34,7 +34,11 @@ class AcceptedRestore:
 
 @dataclass(frozen=True)
 class RestoreContext:
-    """The parts of restore_service. ``runner`` names this process among the replicas."""
+    """The parts of restore_service.
+
+    ``runner`` names this process among the replicas; ``stop`` is set when work in hand has to be
+    given up.
+    """
 
     settings: RestoreServiceSettings
     pool: Pool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -16,12 +17,15 @@ from shared.settings import HttpSettings
 log = structlog.get_logger(__name__)
 
 Worker = Callable[[threading.Event], None]
-STOP_TIMEOUT_S = 30.0
+# Work in hand may go on for so long after a stop; then it is given up, and ends cleanly.
+GRACE_S = 12.0
+GIVE_UP_TIMEOUT_S = 6.0
 
 
 class ServiceRuntime:
     """Own the threads of one process, from the first to the last.
 
+    ``stop`` asks workers to take nothing new; ``give_up`` ends what they still have in hand.
     A worker that returns early or raises ends the whole process with exit code 1: what starts
     it again starts it whole, and nothing runs on with a part missing.
     """
@@ -29,26 +33,34 @@ class ServiceRuntime:
     def __init__(self, name: str) -> None:
         self.name = name
         self.stop = threading.Event()
+        self.give_up = threading.Event()
         self.exit_code = 0
+        self._end = threading.Event()
         self._workers: list[threading.Thread] = []
+        self._last_workers: list[threading.Thread] = []
         self._closers: list[Callable[[], None]] = []
 
-    def add_worker(self, name: str, work: Worker) -> None:
-        """Start ``work(stop)`` in a thread of its own when the service runs."""
+    def add_worker(self, name: str, work: Worker, *, last: bool = False) -> None:
+        """Start ``work(stop)`` in a thread of its own when the service runs.
+
+        A ``last`` one is stopped when the others have ended: their work in hand needs it.
+        """
+        stop = self._end if last else self.stop
 
         def body() -> None:
             try:
-                work(self.stop)
+                work(stop)
             except BaseException as error:
                 log.error("worker.failed", worker=name, error=type(error).__name__, exc_info=error)
                 self.exit_code = 1
             else:
-                if not self.stop.is_set():
+                if not stop.is_set():
                     log.error("worker.ended_early", worker=name)
                     self.exit_code = 1
             self.stop.set()
 
-        self._workers.append(threading.Thread(target=body, name=name, daemon=True))
+        workers = self._last_workers if last else self._workers
+        workers.append(threading.Thread(target=body, name=name, daemon=True))
 
     def on_close(self, close: Callable[[], None]) -> None:
         """Call ``close`` after the workers ended, the last added first."""
@@ -67,7 +79,7 @@ class ServiceRuntime:
             server_name=self.name,
         )
         server.prepare()
-        for worker in self._workers:
+        for worker in [*self._last_workers, *self._workers]:
             worker.start()
         serving = threading.Thread(target=server.serve, name="http", daemon=True)
         serving.start()
@@ -81,13 +93,23 @@ class ServiceRuntime:
         return self.exit_code
 
     def _end_workers(self) -> None:
-        for worker in self._workers:
-            worker.join(STOP_TIMEOUT_S)
+        self._join(self._workers, GRACE_S)
+        self.give_up.set()
+        self._join(self._workers, GIVE_UP_TIMEOUT_S)
+        self._end.set()
+        self._join(self._last_workers, GIVE_UP_TIMEOUT_S)
+        for worker in [*self._workers, *self._last_workers]:
             if worker.is_alive():
                 log.error("worker.stuck", worker=worker.name)
                 self.exit_code = 1
         for close in reversed(self._closers):
             close()
+
+    @staticmethod
+    def _join(workers: list[threading.Thread], timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        for worker in workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         log.info("service.stopping", service=self.name, signal=signal.Signals(number).name)

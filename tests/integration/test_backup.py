@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -211,6 +214,20 @@ def test_a_backup_killed_in_the_middle_ends_failed_with_nothing_left(
     assert objects() == before
     assert _open_snapshots(live) == 0
     assert live.backup()[0]["state"] == "created"
+
+
+def test_a_service_told_to_stop_finishes_the_backup_in_hand(live: Live) -> None:
+    with live.admin() as blocking, blocking.transaction():
+        blocking.execute("LOCK TABLE instance.secret_versions IN ACCESS EXCLUSIVE MODE")
+        asked = live.services.backups.create("in hand")["backup_id"]
+        eventually(
+            lambda: live.services.backups.get(asked).get("step") == "writing the archive",
+            "the archive is being written",
+        )
+        os.kill(live.stack.pids()["backup"], signal.SIGTERM)
+        time.sleep(1.0)
+    live.stack.wait_healthy()
+    assert live.services.backups.wait(asked)["state"] == "created"
 
 
 def _open_snapshots(live: Live) -> int:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -322,3 +325,22 @@ def test_a_restore_killed_behind_its_fence_is_given_up_at_the_next_start(live: L
     assert (live.digest(), live.position().epoch) == (digest, epoch)
     assert not [name for name in live.schemas() if "staging" in name]
     assert live.restore(backup, key)["state"] == "restored"
+
+
+def test_a_service_told_to_stop_finishes_the_restore_in_hand(live: Live) -> None:
+    backup, key = live.backup()
+    live.add_project(f"undone-{uuid4().hex[:6]}")
+    with live.admin() as reader, reader.transaction():
+        reader.execute("SELECT count(*) FROM instance.projects")
+        asked = live.start(key, backup_id=backup["backup_id"])["restore_id"]
+        eventually(
+            lambda: (
+                live.services.restores.get(asked).get("step") == "waiting for older transactions"
+            ),
+            "everything is loaded",
+        )
+        os.kill(live.stack.pids()["restore"], signal.SIGTERM)
+        time.sleep(1.0)
+    live.stack.wait_healthy()
+    assert live.services.restores.wait(asked)["state"] == "restored"
+    assert live.digest() == backup["digest"]
