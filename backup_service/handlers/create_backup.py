@@ -16,6 +16,7 @@ import structlog
 from backup_service import events as ev
 from backup_service.context import BackupContext, object_name, receipt_name
 from backup_service.events import Backup
+from backup_service.handlers.finish import finish_failed
 from backup_service.snapshot.archive import WrittenArchive, make_header, write_archive
 from backup_service.snapshot.proof import prove
 from backup_service.snapshot.receipt import write_receipt
@@ -38,7 +39,6 @@ from shared.errors import (
     ConcurrencyConflict,
     Interrupted,
     NoSpace,
-    PostgresUnavailable,
     RestoreInProgress,
     SecrynError,
 )
@@ -272,48 +272,6 @@ def _fail(run: _Run, error: SecrynError) -> None:
     """Leave nothing behind, and say why."""
     fault = {"code": error.code, "message": error.message, "hint": error.advice}
     finish_failed(run.context, run.backup.backup_id, fault, run.meta)
-
-
-def finish_failed(
-    context: BackupContext, backup_id: str, fault: dict[str, Any], meta: EventMeta
-) -> None:
-    """Record that a backup failed or was cancelled, and delete what it left.
-
-    The deletion happens inside the transaction, behind the append: a BackupCreated that was on
-    its way either stands by then, and nothing is deleted, or can come no more.
-    """
-    kind = ev.CANCELLED if fault["code"] == Cancelled.code else ev.FAILED
-    event = NewEvent(kind, {"backup_id": backup_id, "error": fault}, BACKUP_EVENTS)
-    entry = AuditEntry(
-        "backup.create", "failure", meta.actor, "backup", backup_id,
-        code=fault["code"], message=fault["message"],
-    )  # fmt: skip
-    while True:
-        try:
-            with postgres_faults("recording the failure"), context.pool.connection() as conn:
-                backup = context.history.load(conn, backup_id)
-                if backup.ended:
-                    return
-                context.history.append(conn, backup_id, backup.version, [event], meta)
-                context.audit.record(conn, entry, meta.correlation_id)
-                remove_remains(context, backup_id)
-        except ConcurrencyConflict:
-            continue
-        except PostgresUnavailable:
-            # Recovery at the next start finds it running without a runner.
-            log.warning("backup.failure_unrecorded", backup_id=backup_id, code=fault["code"])
-            return
-        log.warning("backup.failed", backup_id=backup_id, code=fault["code"],
-                    reason=fault["message"])  # fmt: skip
-        return
-
-
-def remove_remains(context: BackupContext, backup_id: str) -> None:
-    """Delete whatever a backup that did not come about left; may be repeated."""
-    context.objects.sweep(object_name(backup_id))
-    context.objects.delete(object_name(backup_id))
-    context.objects.delete(receipt_name(backup_id))
-    context.keys.destroy(UUID(backup_id))
 
 
 def _audit(run: _Run, conn: psycopg.Connection[Any], offset: int) -> None:

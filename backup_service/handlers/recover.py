@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from backup_service.context import SERVICE, BackupContext
-from backup_service.handlers.create_backup import finish_failed, remove_remains
+from backup_service.handlers.finish import finish_failed, remove_remains
 from shared.database import postgres_faults
 from shared.errors import Interrupted
 from shared.eventstore import EventMeta
