@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from shared.archive.age import HybridIdentity, open_sealed
-from shared.client.http import Json, Progress, ServiceConnection, new_command_id
+from shared.client.http import POLL_FIRST_S, Json, Progress, ServiceConnection, new_command_id
 from shared.errors import ArchiveAltered, UnavailableError
 from shared.secretfiles import fsync_folder
 
 ENDED = frozenset({"created", "failed", "cancelled", "purged"})
 SEALED_KEY_MAX_BYTES = 64 * 1024
-VIEW_ATTEMPTS = 5
+VIEW_PATIENCE_S = 60.0
+VIEW_LONGEST_PAUSE_S = 1.0
 
 
 class BackupClient:
@@ -77,15 +79,23 @@ class BackupClient:
             "recipient": identity.to_recipient().encode(),
         }
         path = f"/api/v1/backups/{backup_id}/key"
-        for attempt in range(VIEW_ATTEMPTS):
-            try:
-                answer = self.connection.call("POST", path, body)
-                break
-            except UnavailableError:
-                if attempt == VIEW_ATTEMPTS - 1:
-                    raise
+        answer = self._until_answered(path, body)
         sealed = bytes.fromhex(answer["sealed_key"])
         return open_sealed(sealed, [identity], SEALED_KEY_MAX_BYTES).decode("utf-8")
+
+    def _until_answered(self, path: str, body: Json) -> Json:
+        # An answer may be lost with the process that gave it: giving up before that is back would
+        # lose a key that only this request can have again.
+        pause_s = POLL_FIRST_S
+        deadline = time.monotonic() + VIEW_PATIENCE_S
+        while True:
+            try:
+                return self.connection.call("POST", path, body)
+            except UnavailableError:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, VIEW_LONGEST_PAUSE_S)
 
     def download(self, backup_id: str, target: Path) -> Json:
         """Write the encrypted object to ``target`` (0600), whole or not at all.
