@@ -62,7 +62,8 @@ def view_key(
         if viewing.first:
             meta = EventMeta(requester.name, requester.correlation_id, str(command.request_id))
             event = NewEvent(ev.KEY_VIEWED, {"backup_id": backup_id}, BACKUP_EVENTS)
-            # The row of the key is locked: its backup's version is read behind that lock.
+            # The append lock first: a verification meanwhile must not make this fail.
+            context.store.lock_appends(conn)
             version = context.history.load(conn, backup_id).version
             context.history.append(conn, backup_id, version, [event], meta)
             entry = AuditEntry(
@@ -70,5 +71,6 @@ def view_key(
             )
             context.audit.record(conn, entry, requester.correlation_id)
     # The row first, committed, then the key: killed in between, `tidy` does it at the next start.
-    context.keys.destroy(identity)
+    # Nor may a fault here keep the answer back: nobody could ask for it a second time.
+    context.keys.destroy_or_later(identity)
     return {"backup_id": backup_id, "sealed_key": viewing.sealed.hex()}

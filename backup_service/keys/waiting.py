@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -22,6 +23,8 @@ from shared.archive.age import parse_recipient, recipient_fingerprint, seal
 from shared.database import Connection
 from shared.errors import KeyAlreadyViewed, KeyExpired, KeyNotReady, UnknownSetting
 from shared.secretfiles import fsync_folder, read_secret_file, write_secret_file
+
+log = structlog.get_logger(__name__)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS backup.waiting_keys (
@@ -136,6 +139,13 @@ class WaitingKeys:
         path.unlink(missing_ok=True)
         fsync_folder(self._folder)
 
+    def destroy_or_later(self, backup_id: UUID) -> None:
+        """Destroy a key-encryption key; leave it to ``tidy`` where the disk refuses now."""
+        try:
+            self.destroy(backup_id)
+        except OSError as error:
+            log.error("key.not_destroyed", backup_id=str(backup_id), reason=error.strerror)
+
     def tidy(self, conn: Connection) -> None:
         """Forget viewings that may not be repeated any more, and keys left by a killed process."""
         conn.execute(
@@ -147,4 +157,4 @@ class WaitingKeys:
             "SELECT backup_id FROM backup.waiting_keys WHERE sealed_waiting IS NULL"
         )
         for (backup_id,) in gone.fetchall():
-            self.destroy(backup_id)
+            self.destroy_or_later(backup_id)
