@@ -37,6 +37,9 @@ def finish_failed(
             with postgres_faults("recording the failure"), context.pool.connection() as conn:
                 backup = context.history.load(conn, backup_id)
                 if backup.ended:
+                    if backup.state != "created":
+                        # Another process took this one for dead, and we went on meanwhile.
+                        remove_remains(context, backup_id)
                     return
                 context.history.append(conn, backup_id, backup.version, [event], meta)
                 context.audit.record(conn, entry, meta.correlation_id)
@@ -54,7 +57,7 @@ def finish_failed(
 
 def remove_remains(context: BackupContext, backup_id: str) -> None:
     """Delete whatever a backup that did not come about left; may be repeated."""
-    context.objects.sweep(object_name(backup_id))
-    context.objects.delete(object_name(backup_id))
-    context.objects.delete(receipt_name(backup_id))
-    context.keys.destroy(UUID(backup_id))
+    for name in (object_name(backup_id), receipt_name(backup_id)):
+        context.objects.sweep(name)
+        context.objects.delete(name)
+    context.keys.destroy_or_later(UUID(backup_id))

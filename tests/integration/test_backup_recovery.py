@@ -1,0 +1,184 @@
+"""Two processes of backup_service on one place: what one ends, the other one leaves nothing of."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from backup_service import events as ev
+from backup_service.context import SERVICE, BackupContext, object_name, receipt_name
+from backup_service.handlers.finish import finish_failed
+from backup_service.handlers.view_key import ViewKey, view_key
+from backup_service.history import History
+from backup_service.keys.waiting import WaitingKeys
+from backup_service.settings import BackupServiceSettings, KeySettings, StorageSettings
+from serving.progress import ProgressBoard
+from serving.requester import Requester
+from shared.archive.age import HybridIdentity, open_sealed
+from shared.audit import AuditTrail
+from shared.database import Lock, open_pool
+from shared.errors import Cancelled, Interrupted
+from shared.eventstore import EventMeta, EventStore, NewEvent
+from shared.instance.keyring import RootKey
+from shared.kafka import Kafka
+from shared.messages import SigningKey
+from shared.secretfiles import write_secret_file
+from shared.settings import HttpSettings, KafkaSettings, PlaceSettings, PostgresSettings
+from shared.storage import LocalFolder
+from tests.plugins.instance import eventually
+from tests.plugins.postgres import TestPostgres
+
+META = EventMeta("tester", "corr-1")
+VIEWER = Requester("anna", frozenset({"view_key"}), "test", "corr-2")
+KEY = "a key file"
+
+
+@pytest.fixture
+def context(postgres: TestPostgres, tmp_path: Path) -> Iterator[BackupContext]:
+    settings = _settings(postgres.fresh_place().dsn("secryn_backup"), tmp_path)
+    pool = open_pool(settings.postgres, "test")
+    store = EventStore("backup", Lock.BACKUP_APPEND)
+    made = BackupContext(
+        settings=settings,
+        pool=pool,
+        kafka=Kafka(settings.kafka, SERVICE),
+        store=store,
+        history=History(store),
+        audit=AuditTrail(store, SERVICE),
+        keys=WaitingKeys(settings.keys.folder, 600),
+        objects=LocalFolder(settings.storage.folder),
+        root=RootKey.create(tmp_path / "root.key"),
+        signer=SigningKey.create(tmp_path / "signing.key"),
+        progress=ProgressBoard(),
+        stop=threading.Event(),
+    )
+    with pool.connection() as conn:
+        store.migrate(conn)
+        made.history.migrate(conn)
+        made.keys.migrate(conn)
+    yield made
+    pool.close()
+
+
+def _settings(dsn: str, folder: Path) -> BackupServiceSettings:
+    write_secret_file(folder / "token", b"token")
+    return BackupServiceSettings(
+        postgres=PostgresSettings(dsn=dsn, pool_max=4),
+        kafka=KafkaSettings(bootstrap="127.0.0.1:1"),
+        place=PlaceSettings(
+            instance_id=uuid4(),
+            root_key_file=folder / "root.key",
+            signing_key_file=folder / "signing.key",
+            trusted_signers_file=folder / "signers.toml",
+            issuers_file=folder / "issuers.toml",
+        ),
+        http=HttpSettings(port=0, token_file=folder / "token"),
+        storage=StorageSettings(folder=folder / "backups"),
+        keys=KeySettings(folder=folder / "keks"),
+    )
+
+
+def append(context: BackupContext, backup_id: str, *events: NewEvent) -> None:
+    with context.pool.connection() as conn:
+        version = context.store.version(conn, ev.stream_of(backup_id))
+        context.history.append(conn, backup_id, version, events, META)
+
+
+def running(context: BackupContext) -> str:
+    backup_id = str(uuid4())
+    asked = {"reason": "a test", "recipient_fingerprints": [], "at_position": False}
+    append(context, backup_id, NewEvent(ev.REQUESTED, asked), NewEvent(ev.STARTED, {}))
+    return backup_id
+
+
+def created(context: BackupContext) -> str:
+    backup_id = running(context)
+    append(context, backup_id, NewEvent(ev.CREATED, {"backup_id": backup_id}))
+    with context.pool.connection() as conn:
+        context.keys.deposit(conn, UUID(backup_id), KEY)
+    return backup_id
+
+
+def store_object(context: BackupContext, name: str) -> None:
+    writer = context.objects.create(name)
+    writer.write(b"x")
+    writer.commit()
+
+
+def fault_of(error: Interrupted | Cancelled) -> dict[str, object]:
+    return {"code": error.code, "message": error.message, "hint": error.advice}
+
+
+def test_a_backup_that_another_process_ended_leaves_nothing_when_it_comes_to_its_end(
+    context: BackupContext,
+) -> None:
+    backup_id = running(context)
+    finish_failed(context, backup_id, fault_of(Interrupted("taken for dead")), META)
+    # The process that was taken for dead went on until it could not announce what it had made.
+    store_object(context, object_name(backup_id))
+    store_object(context, receipt_name(backup_id))
+    context.objects.create(receipt_name(backup_id))
+    finish_failed(context, backup_id, fault_of(Cancelled("not at this version")), META)
+    assert not list(context.settings.storage.folder.iterdir())
+    with context.pool.connection() as conn:
+        assert context.history.load(conn, backup_id).facts["error"]["code"] == Interrupted.code
+
+
+def test_nothing_of_a_created_backup_is_taken_away(context: BackupContext) -> None:
+    backup_id = created(context)
+    store_object(context, object_name(backup_id))
+    finish_failed(context, backup_id, fault_of(Interrupted("too late")), META)
+    assert context.objects.stat(object_name(backup_id))
+
+
+def test_a_key_is_viewed_while_something_else_happens_to_its_backup(context: BackupContext) -> None:
+    backup_id = created(context)
+    identity = HybridIdentity.generate()
+    command = ViewKey(request_id=uuid4(), recipient=identity.to_recipient().encode())
+    with ThreadPoolExecutor(1) as thread, context.pool.connection() as conn:
+        context.store.lock_appends(conn)
+        viewing = thread.submit(view_key, context, backup_id, command, VIEWER)
+        eventually(lambda: _waits(conn), "the viewing waits for the append lock")
+        version = context.store.version(conn, ev.stream_of(backup_id))
+        verified = NewEvent(ev.VERIFIED, {"outcome": {"intact": True}})
+        context.history.append(conn, backup_id, version, [verified], META)
+        conn.commit()
+        answer = viewing.result(20)
+    sealed = bytes.fromhex(answer["sealed_key"])
+    assert open_sealed(sealed, [identity], 65536).decode() == KEY
+
+
+def _waits(conn: psycopg.Connection[tuple[int]]) -> bool:
+    found = conn.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    return found.fetchone() is not None
+
+
+def test_a_key_that_cannot_be_destroyed_at_once_is_given_and_destroyed_later(
+    context: BackupContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup_id, other = created(context), created(context)
+    identity = HybridIdentity.generate()
+    recipient = identity.to_recipient().encode()
+
+    def full(_: WaitingKeys, backup: UUID) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(WaitingKeys, "destroy", full)
+        for one in (backup_id, other):
+            command = ViewKey(request_id=uuid4(), recipient=recipient)
+            answer = view_key(context, one, command, VIEWER)
+            sealed = bytes.fromhex(answer["sealed_key"])
+            assert open_sealed(sealed, [identity], 65536).decode() == KEY
+    stubborn = context.settings.keys.folder / f"{backup_id}.kek"
+    stubborn.unlink()
+    stubborn.mkdir()
+    with context.pool.connection() as conn:
+        context.keys.tidy(conn)
+    assert [path.name for path in context.settings.keys.folder.iterdir()] == [stubborn.name]
