@@ -81,6 +81,24 @@ def test_the_file_and_the_key_file_bring_everything_back(
     assert (again["state"], again["checks"]["trusted_by"]) == ("restored", "caller")
 
 
+def test_an_archive_of_the_first_release_is_restored(
+    new_stack: Callable[..., StackUnderTest],
+) -> None:
+    golden = Path(__file__).parents[1] / "vectors" / "golden-v1"
+    expected = json.loads((golden / "expected.json").read_text(encoding="utf-8"))
+    stack = new_stack()
+    target = stack.up()["instance_id"]
+    stack.secryn(
+        *("restore", "run", "--file", str(golden / "backup.age")),
+        *("--key-file", str(golden / "backup.key"), "--instance", target),
+        *("--source-instance", expected["instance_id"], "--yes"),
+    )
+    digest = json.loads(stack.secryn("instance", "digest").stdout)
+    assert digest["digest"] == expected["digest"]
+    opened = json.loads(stack.secryn("instance", "secret", expected["secret"]).stdout)
+    assert opened["value"] == expected["value"]
+
+
 def _assert_no_data_key_lies_in(state: Path, saved: Saved) -> None:
     """Look into every file of a place: both databases, their logs of changes, Kafka's log."""
     assert len(saved.data_keys) >= 3
