@@ -60,7 +60,7 @@ def parse_create_message(data: bytes) -> CreateBackup:
     """Read a command from a message's body. Raises MessageUnreadable, and as ``parse_create``."""
     try:
         document = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise MessageUnreadable("the command's body is not JSON") from None
     return parse_create(document)
 

@@ -69,6 +69,6 @@ def parse_restore_message(data: bytes) -> RestoreInstance:
     """Read a command from a message's body. Raises MessageUnreadable, and as above."""
     try:
         document = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise MessageUnreadable("the command's body is not JSON") from None
     return parse_restore(document)

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import g, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from serving.caller import current_caller
-from shared.errors import AccessError, UsageError
+from shared.errors import AccessError, UsageError, ValueTooLarge
+
+# The largest is a command to restore: a sealed key in hex.
+BODY_MAX_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,16 @@ def http_requester() -> Requester:
 
 
 def json_body() -> Any:
-    """Return the request's body. Raises UsageError when it is not JSON."""
-    document = request.get_json(silent=True)
+    """Return the request's body. Raises UsageError when it is not JSON, ValueTooLarge."""
+    request.max_content_length = BODY_MAX_BYTES
+    try:
+        document = request.get_json(silent=True)
+    except RequestEntityTooLarge:
+        raise ValueTooLarge(
+            f"a request's body may have {BODY_MAX_BYTES:,} bytes", hint="Send a smaller document."
+        ) from None
+    except RecursionError:
+        document = None
     if document is None:
         raise UsageError("the body is not a JSON document")
     return document

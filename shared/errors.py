@@ -19,6 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+# A message is told to others as an event, and may repeat what somebody sent.
+MAX_MESSAGE_CHARS = 2000
+
 
 class SecrynError(Exception):
     """Say what happened in the message; class attributes say the rest."""
@@ -30,6 +33,8 @@ class SecrynError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
+        if len(message) > MAX_MESSAGE_CHARS:
+            message = message[: MAX_MESSAGE_CHARS - 4] + " ..."
         super().__init__(message)
         self.message = message
         self.advice = hint if hint is not None else self.hint

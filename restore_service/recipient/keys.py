@@ -96,7 +96,7 @@ class RecipientKeys:
         sealed = bytes.fromhex(command.sealed_key)
         try:
             body = json.loads(open_sealed(sealed, self._identities(), MAX_BODY_BYTES))
-        except (SecrynError, ValueError):
+        except (SecrynError, ValueError, RecursionError):
             raise SealedKeyRefused(
                 "the sealed key does not open with a present recipient"
             ) from None
