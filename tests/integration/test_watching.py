@@ -1,0 +1,104 @@
+"""What watches a stack: health, readiness, metrics, logs that can be followed and hold no secret."""
+
+from __future__ import annotations
+
+import json
+import re
+from uuid import uuid4
+
+import httpx
+import psutil
+import pytest
+
+from deploy.embedded.folder import open_state
+from shared.messages.topics import AUDIT
+from shared.secretfiles import read_secret_file
+from tests.plugins.instance import eventually
+from tests.plugins.live import Json, Live
+
+SERVICES = ("backup", "restore", "projector")
+SECRET = re.compile(rb"AGE-SECRET-KEY|Bearer |password=|BEGIN [A-Z ]*PRIVATE")
+
+
+def get(live: Live, service: str, path: str, **headers: str) -> httpx.Response:
+    return httpx.get(str(live.stack.status()[f"{service}_url"]) + path, headers=headers, timeout=10)
+
+
+def token(live: Live) -> dict[str, str]:
+    text = read_secret_file(open_state(live.stack.state).token).decode("ascii")
+    return {"Authorization": f"Bearer {text}"}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_health_and_readiness_tell_a_probe_without_a_token_and_nothing_else(
+    live: Live, service: str
+) -> None:
+    for path in ("/healthz", "/readyz"):
+        answer = get(live, service, path)
+        assert answer.status_code == 200, answer.text
+        assert live.instance_id not in answer.text
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_metrics_are_in_the_form_of_prometheus(live: Live, service: str) -> None:
+    answer = get(live, service, "/metrics", **token(live))
+    assert answer.status_code == 200
+    assert "# TYPE secryn_" in answer.text
+
+
+def test_a_problem_has_a_code_and_says_what_to_do(live: Live) -> None:
+    answer = get(live, "backup", f"/api/v1/backups/{uuid4()}", **token(live))
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["code"] == "backup.not_found"
+    assert problem["hint"]
+    assert problem["status"] == 404
+
+
+@pytest.mark.parametrize("path", ["/api/v1/backups", "/api/v1/instance/digest", "/nowhere"])
+def test_without_a_token_every_path_is_the_same_closed_door(live: Live, path: str) -> None:
+    answer = get(live, "backup", path)
+    assert answer.status_code == 401
+    assert answer.json()["code"] == "access.unauthenticated"
+
+
+def test_a_correlation_id_goes_from_the_request_to_the_audit_trail(live: Live) -> None:
+    correlation = str(uuid4())
+    url = str(live.stack.status()["backup_url"]) + "/api/v1/backups"
+    body = {"command_id": str(uuid4()), "reason": "to be followed"}
+    answer = httpx.post(url, json=body, headers=token(live) | {"X-Correlation-Id": correlation})
+    assert answer.status_code == 202
+    live.services.backups.wait(answer.json()["backup_id"])
+
+    def audited() -> list[Json]:
+        entries = [json.loads(event.data) for event in live.messages(AUDIT)]
+        return [e for e in entries if e["metadata"]["correlation_uid"] == correlation]
+
+    eventually(lambda: len(audited()) >= 2, "asked and created are audited under one id")
+
+
+def test_logs_are_json_lines_and_hold_no_secret(live: Live) -> None:
+    live.backup()
+    for service in SERVICES:
+        content = (live.stack.state / "log" / f"{service}.log").read_bytes()
+        assert not SECRET.search(content)
+        lines = [json.loads(line) for line in content.splitlines() if line.strip()]
+        assert lines
+        assert all("event" in line and "timestamp" in line for line in lines)
+
+
+def test_no_process_shows_a_secret_in_its_arguments_or_environment(live: Live) -> None:
+    secrets = [
+        path.read_bytes().strip()
+        for folder in ("credentials", "keys")
+        for path in (live.stack.state / folder).iterdir()
+        if path.suffix in {".password", ".key"}
+    ]
+    secrets.append(token(live)["Authorization"].removeprefix("Bearer ").encode())
+    assert len(secrets) > 5
+    for pid in live.stack.pids().values():
+        process = psutil.Process(pid)
+        shown = " ".join([*process.cmdline(), *map(str, process.environ().items())]).encode()
+        for secret in secrets:
+            assert secret not in shown
