@@ -14,7 +14,7 @@ from psycopg import sql
 from restore_service.rights import copy_rights, owner_of
 from shared.archive.copybinary import encode_stream, encode_tuple, split_tuples
 from shared.archive.manifest import Manifest
-from shared.archive.reader import ArchiveReader, Part
+from shared.archive.reader import ArchiveReader, Part, read_ahead
 from shared.archive.verify import KEYRING, KEYRING_DATA_KEY, split_key
 from shared.database import Connection
 from shared.errors import ArchiveMalformed, ManifestMismatch, RestoreFailedError
@@ -64,13 +64,13 @@ def load_staging(
     """Make ``schema`` and load every part; return the checked manifest.
 
     In one transaction of the caller: FREEZE is possible, and nothing is left of a failure.
-    One part is held at a time. Raises the ArchiveErrors, RestoreFailedError.
+    Two parts are held at a time. Raises the ArchiveErrors, RestoreFailedError.
     """
     create_tables(conn, schema, archive.header.schema_version)
     columns = {
         table.name: [column.name for column in table.columns] for table in list_tables(conn, schema)
     }
-    for part in archive.parts():
+    for part in read_ahead(archive.parts()):
         if part.table not in columns:
             raise ArchiveMalformed(f"no table {part.table} is known at this schema version")
         _copy_in(conn, schema, part, columns[part.table], root)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import psycopg
 import zstandard
-from psycopg import pq
 
 from backup_service.snapshot.plan import KEYRING, ReadRange, wrapped_index
 from backup_service.snapshot.session import Snapshot
 from shared.archive.copybinary import HEADER, TRAILER, encode_tuple, split_fields
+from shared.copyout import copy_rows
 from shared.database import Connection
 from shared.errors import BackupFailedError, Cancelled
 from shared.instance.digest import TableDigest
@@ -125,9 +125,11 @@ class SnapshotReaders:
         compressor = zstandard.ZstdCompressor(level=self._zstd_level, write_checksum=True)
         name = part_range.table.name
 
-        def emit(tuples: list[bytes], digest: TableDigest) -> None:
-            raw = b"".join([HEADER, *tuples, TRAILER])
-            part = CompressedPart(name, compressor.compress(raw), digest, len(raw))
+        def emit(stream: bytearray, digest: TableDigest) -> None:
+            stream += TRAILER
+            part = CompressedPart(name, compressor.compress(stream), digest, len(stream))
+            # The writer may let it wait: what it was made of need not wait with it.
+            stream.clear()
             self._put(index, part)
 
         if name == KEYRING:
@@ -136,63 +138,47 @@ class SnapshotReaders:
             _copy_range(conn, part_range, self._part_bytes, emit)
 
 
-Emit = Callable[[list[bytes], TableDigest], None]
+# Takes a stream without its trailer, and leaves it empty.
+Emit = Callable[[bytearray, TableDigest], None]
 
 
 def _copy_range(conn: Connection, part_range: ReadRange, part_bytes: int, emit: Emit) -> None:
-    # The loop runs once a row: hence locals, and libpq's own interface (one message, one row).
-    tuples: list[bytes] = []
-    digest, size = TableDigest(), 0
-    sha512, from_bytes, total, rows = hashlib.sha512, int.from_bytes, 0, 0
+    # The loop runs once a row: hence locals, as in TableDigest.add_all.
+    fresh, from_bytes, row_sum, rows = hashlib.sha512().copy, int.from_bytes, 0, 0
+    stream, full = bytearray(HEADER), len(HEADER) + part_bytes
     for row in _rows(conn, part_range):
-        tuples.append(row)
-        total += from_bytes(sha512(row).digest(), "big")
+        stream += row
+        state = fresh()
+        state.update(row)
+        row_sum += from_bytes(state.digest(), "big")
         rows += 1
-        size += len(row)
-        if size >= part_bytes:
-            emit(tuples, TableDigest.of(total, rows))
-            tuples, size, total, rows = [], 0, 0, 0
-    if tuples or part_range.first_page == 0:
+        if len(stream) >= full:
+            emit(stream, TableDigest.of(row_sum, rows))
+            stream += HEADER
+            row_sum, rows = 0, 0
+    if rows or part_range.first_page == 0:
         # An empty table still has its part: a complete COPY without tuples.
-        emit(tuples, TableDigest.of(total, rows) if rows else digest)
+        emit(stream, TableDigest.of(row_sum, rows))
 
 
 def _copy_keyring(conn: Connection, part_range: ReadRange, root: RootKey, emit: Emit) -> None:
     index = wrapped_index(part_range.table)
-    tuples: list[bytes] = []
-    digest = TableDigest()
+    stream, digest = bytearray(HEADER), TableDigest()
     for row in _rows(conn, part_range):
         fields = split_fields(row)
         wrapped, check_value = fields[index] or b"", fields[index + 1] or b""
         fields[index] = root.unwrap(wrapped, check_value)
-        tuples.append(encode_tuple(fields))
+        stream += encode_tuple(fields)
         digest.add(encode_tuple(fields[:index] + fields[index + 1 :]))
-    emit(tuples, digest)
+    emit(stream, digest)
 
 
 def _rows(conn: Connection, part_range: ReadRange) -> Iterator[bytes]:
-    pgconn = conn.pgconn
-    result = pgconn.exec_(part_range.query().as_bytes(conn))
-    if result.status != pq.ExecStatus.COPY_OUT:
-        raise BackupFailedError(f"reading {part_range.table.name} failed: {_message(result)}")
-    get, first = pgconn.get_copy_data, True
-    while True:
-        size, data = get(0)
-        if size < 0:
-            break
-        row = bytes(data)
-        if first:
-            row, first = row[len(HEADER) :], False
-        if row and row != TRAILER:
-            yield row
-    ended = pgconn.get_result()
-    if size == -2 or ended is None or ended.status != pq.ExecStatus.COMMAND_OK:
-        raise BackupFailedError(f"reading {part_range.table.name} failed: {_message(ended)}")
-    while pgconn.get_result() is not None:
-        continue
-
-
-def _message(result: psycopg.pq.abc.PGresult | None) -> str:
-    if result is None:
-        return "no answer"
-    return result.error_message.decode("utf-8", "replace").strip().splitlines()[0][:200]
+    try:
+        yield from copy_rows(conn, part_range.query())
+    except psycopg.Error as error:
+        if error.sqlstate is None:
+            # Not the server's answer: the connection is lost.
+            raise
+        reason = (error.diag.message_primary or type(error).__name__)[:200]
+        raise BackupFailedError(f"reading {part_range.table.name} failed: {reason}") from error

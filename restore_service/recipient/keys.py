@@ -10,9 +10,12 @@ import json
 import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from restore_service.commands import RestoreInstance
 from shared.archive.age import HybridIdentity, Identity, open_sealed, parse_identity
@@ -24,6 +27,8 @@ from shared.errors import (
     UnknownSetting,
 )
 from shared.secretfiles import fsync_folder, read_secret_file, write_secret_file
+
+log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 128 * 1024
 _SUFFIX = ".identity"
@@ -60,11 +65,15 @@ class RecipientKeys:
     def current(self) -> PublishedRecipient:
         """Return the present recipient, made anew when its time is over."""
         with self._lock:
-            now, files = int(time.time()), self._files()
-            if not files or not 0 <= now - files[0][0] < self._lifetime_s:
+            now = int(time.time())
+            # One of the future was made before the clock was set back: its time comes.
+            files = [found for found in self._files() if found[0] <= now]
+            if not files or now - files[0][0] >= self._lifetime_s:
                 path = self._folder / f"{now}{_SUFFIX}"
                 text = HybridIdentity.generate().encode()
-                write_secret_file(path, text.encode("ascii"), exist_ok=True)
+                # Of two replicas in the same second the first one's is the recipient of both.
+                with suppress(FileExistsError):
+                    write_secret_file(path, text.encode("ascii"))
                 files = [(now, path), *files]
             made_at, path = files[0]
             identity = parse_identity(read_secret_file(path).decode("ascii"))
@@ -75,18 +84,21 @@ class RecipientKeys:
         # A command sealed at the last moment of a lifetime may take another one to arrive.
         for made_at, path in files[1:]:
             if now - made_at > 2 * self._lifetime_s:
-                with path.open("r+b") as file:
-                    file.write(os.urandom(path.stat().st_size))
-                    file.flush()
-                    os.fsync(file.fileno())
-                path.unlink()
+                # Where another replica was faster there is nothing left to do.
+                with suppress(FileNotFoundError):
+                    _destroy(path)
                 fsync_folder(self._folder)
 
     def _identities(self) -> list[Identity]:
+        found: list[Identity] = []
         with self._lock:
-            return [
-                parse_identity(read_secret_file(path).decode("ascii")) for _, path in self._files()
-            ]
+            for _, path in self._files():
+                try:
+                    found.append(parse_identity(read_secret_file(path).decode("ascii")))
+                except (UnknownSetting, KeyMalformed, UnicodeDecodeError) as error:
+                    # Most often another replica is destroying it at this moment.
+                    log.warning("recipient.unreadable", made=path.stem, why=type(error).__name__)
+        return found
 
     def unseal(self, command: RestoreInstance, upload_sha256: str | None) -> KeyFile:
         """Return the key that ``command`` carries.
@@ -116,3 +128,11 @@ class RecipientKeys:
         if not isinstance(body["key"], str):
             raise KeyMalformed("the sealed body holds no key file")
         return KeyFile.parse(body["key"])
+
+
+def _destroy(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(os.urandom(path.stat().st_size))
+        file.flush()
+        os.fsync(file.fileno())
+    path.unlink()

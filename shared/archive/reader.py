@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from operator import ne
 
@@ -32,23 +33,28 @@ from shared.messages.keys import PublicKey
 
 READ_BYTES = 1 << 20
 
-__all__ = ["ArchiveReader", "Part", "open_archive"]
+__all__ = ["ArchiveReader", "Part", "open_archive", "read_ahead"]
 
 
 class HashingSource:
-    """Hand bytes on and know the size and SHA-256 of all of them."""
+    """Hand bytes on and know the size and SHA-256 of all of them, a large piece at a time."""
 
     def __init__(self, source: age.header.Source) -> None:
         self._source = source
         self._hash = hashlib.sha256()
+        self._piece = memoryview(b"")
         self.size_bytes = 0
 
     def read(self, size: int = -1, /) -> bytes:
         """Return up to ``size`` bytes; empty at the end."""
-        data = self._source.read(size) or b""
-        self._hash.update(data)
-        self.size_bytes += len(data)
-        return data
+        if not self._piece:
+            data = self._source.read(READ_BYTES) or b""
+            self._hash.update(data)
+            self.size_bytes += len(data)
+            self._piece = memoryview(data)
+        taken = bytes(self._piece if size < 0 else self._piece[:size])
+        self._piece = self._piece[len(taken) :]
+        return taken
 
     @property
     def sha256(self) -> str:
@@ -203,6 +209,18 @@ class ArchiveReader:
         content = self._tar.content(member, limit)
         self._seen.append((member.name, member.size, hashlib.sha256(content).digest()))
         return content
+
+
+def read_ahead(parts: Iterator[Part]) -> Iterator[Part]:
+    """Yield ``parts``; while one is worked on, a thread makes the next: two are held at a time.
+
+    Raises what ``parts`` raises.
+    """
+    with ThreadPoolExecutor(1, "archive-reader") as reader:
+        coming = reader.submit(next, parts, None)
+        while (part := coming.result()) is not None:
+            coming = reader.submit(next, parts, None)
+            yield part
 
 
 def open_archive(

@@ -11,7 +11,7 @@ from shared.archive.age.header import Source
 from shared.archive.copybinary import encode_tuple, split_fields, split_tuples
 from shared.archive.limits import DEFAULT_LIMITS, Limits
 from shared.archive.manifest import Manifest
-from shared.archive.reader import Part, open_archive
+from shared.archive.reader import Part, open_archive, read_ahead
 from shared.errors import ArchiveMalformed, ManifestMismatch
 from shared.instance.digest import TableDigest, instance_digest
 from shared.instance.keyring import KEY_BYTES, check_value_of
@@ -39,13 +39,13 @@ def verify_archive(
     limits: Limits = DEFAULT_LIMITS,
     progress: Callable[[int], None] | None = None,
 ) -> VerifiedArchive:
-    """Read everything, count every row and compute every digest anew; one part is held at a time.
+    """Read everything, count every row and compute every digest anew; two parts are held at a time.
 
     ``progress`` is called with the bytes of the object read so far. Raises the ArchiveErrors.
     """
     archive = open_archive(source, identities, limits)
     digests: defaultdict[str, TableDigest] = defaultdict(TableDigest)
-    for part in archive.parts():
+    for part in read_ahead(archive.parts()):
         add_part(digests[part.table], part)
         if progress is not None:
             progress(archive.size_bytes)

@@ -24,25 +24,39 @@ from shared.errors import ArchiveMalformed
 from shared.instance.digest import instance_digest
 from shared.messages.keys import SigningKey
 
+WRITE_BYTES = 1 << 20
+
 
 class HashingSink:
-    """Pass bytes on and know the size and SHA-256 of all of them."""
+    """Pass bytes on and know the size and SHA-256 of all of them.
+
+    In large pieces: to hash or to write one gives the interpreter's lock away, and where readers
+    are busy it comes back only milliseconds later.
+    """
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._hash = hashlib.sha256()
+        self._waiting = bytearray()
         self.size_bytes = 0
 
     def write(self, data: Buffer, /) -> None:
         """Take ``data`` whole."""
         view = memoryview(data)
-        self._hash.update(view)
         self.size_bytes += view.nbytes
-        self._sink.write(view)
+        self._waiting += view
+        if len(self._waiting) >= WRITE_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Pass on what waits."""
+        waiting, self._waiting = self._waiting, bytearray()
+        self._hash.update(waiting)
+        self._sink.write(waiting)
 
     @property
     def sha256(self) -> str:
-        """Return the SHA-256 of what was written, in hex."""
+        """Return the SHA-256 of what was passed on, in hex."""
         return self._hash.hexdigest()
 
 
@@ -106,6 +120,7 @@ class ArchiveWriter:
         self._add(members.MANIFEST_SIG, signer.sign(SIGNATURE_DOMAIN + encoded))
         self._age.write(bytes(2 * BLOCK_BYTES))
         self._age.close()
+        self._outer.flush()
         return ArchiveSummary(self._outer.size_bytes, self._outer.sha256, manifest)
 
     def _add_document(self, name: str, document: Document) -> bytes:

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from shared.copyout import copy_rows
 from shared.instance.migrate import schema_version
 from shared.instance.tables import TableInfo, list_tables
 
-COPY_HEADER_BYTES = 19
-COPY_TRAILER = b"\xff\xff"
 _MODULUS_BYTES = 64
 _MASK = (1 << (8 * _MODULUS_BYTES)) - 1
 EVERY_ROW = sql.SQL("")
@@ -116,7 +115,7 @@ def digest_schema(conn: psycopg.Connection[Any], schema: str = "instance") -> In
 def digest_table(conn: psycopg.Connection[Any], table: TableInfo) -> TableDigest:
     """Compute the digest of one table."""
     digest = TableDigest()
-    digest.add_all(copy_tuples(conn, digest_query(table)))
+    digest.add_all(copy_rows(conn, digest_query(table)))
     return digest
 
 
@@ -127,16 +126,3 @@ def digest_query(table: TableInfo, where: sql.Composable = EVERY_ROW) -> sql.Com
     return sql.SQL("COPY (SELECT {} FROM {} {}) TO STDOUT (FORMAT binary)").format(
         sql.SQL(", ").join(map(sql.Identifier, columns)), table.identifier, where
     )
-
-
-def copy_tuples(conn: psycopg.Connection[Any], query: sql.Composed) -> Iterator[bytes]:
-    """Yield the tuples of a binary COPY TO STDOUT: libpq hands over one row a message."""
-    with conn.cursor() as cursor, cursor.copy(query) as copy:
-        first = True
-        for message in copy:
-            data = bytes(message)
-            if first:
-                data = data[COPY_HEADER_BYTES:]
-                first = False
-            if data and data != COPY_TRAILER:
-                yield data
