@@ -12,7 +12,6 @@ import pytest
 from restore_service.recipient.keys import RecipientKeys
 from shared.archive.age import HybridIdentity
 
-
 CLOCK = "restore_service.recipient.keys.time.time"
 
 
