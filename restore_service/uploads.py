@@ -69,8 +69,9 @@ def uploaded_sha256(uploads: ObjectStore, upload_id: object) -> str:
 
 
 def drop_old_uploads(uploads: ObjectStore, needed: Collection[str]) -> None:
-    """Remove uploads of more than a day ago that no open restore needs."""
+    """Remove uploads of more than a day ago that no open restore needs, finished or broken off."""
     limit = time.time() - KEPT_S
+    uploads.sweep_abandoned(limit)
     for found in list(uploads.list()):
         upload_id = found.name.rsplit(".", 1)[0]
         if upload_id in needed or found.modified_at > limit:

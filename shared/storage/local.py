@@ -90,7 +90,7 @@ class LocalFolder:
             fsync_folder(self._folder)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        with os.scandir(self._folder) as entries:
+        with _faults("listing objects"), os.scandir(self._folder) as entries:
             names = sorted(
                 entry.name
                 for entry in entries
@@ -106,6 +106,12 @@ class LocalFolder:
         ending = "[0-9a-f]" * (2 * _SCRATCH_BYTES)
         for left in self._folder.glob(f"{_SCRATCH}{check_name(name)}-{ending}"):
             left.unlink(missing_ok=True)
+
+    def sweep_abandoned(self, before: float) -> None:
+        for left in self._folder.glob(f"{_SCRATCH}*"):
+            with suppress(FileNotFoundError):
+                if left.stat().st_mtime < before:
+                    left.unlink()
 
     def free_bytes(self) -> int | None:
         return shutil.disk_usage(self._folder).free

@@ -49,7 +49,7 @@ class ObjectStore(Protocol):
 
     Names are of letters, digits, ``.``, ``_`` and ``-``. What ``commit`` made visible survives a
     loss of power. ``delete`` may be repeated. No operation leaves anything half behind a name; what
-    a killed writer leaves is under no name and is removed by ``sweep``.
+    a killed writer leaves is under no name and is removed by ``sweep`` and ``sweep_abandoned``.
     """
 
     @property
@@ -73,6 +73,9 @@ class ObjectStore(Protocol):
 
     def sweep(self, name: str) -> None:
         """Remove what killed writers of ``name`` left behind."""
+
+    def sweep_abandoned(self, before: float) -> None:
+        """Remove what killed writers of any name left, untouched since ``before`` (Unix time)."""
 
     def free_bytes(self) -> int | None:
         """Return how much still fits, or None where that is not known."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.errors import NoSpace, UnavailableError, UnknownSetting
+from shared.errors import NoSpace, SecrynError, UnavailableError, UnknownSetting
 from shared.storage import LocalFolder
 from tests.contract.test_storage import MIB, NAME, names, put
 
@@ -113,3 +113,23 @@ def test_a_folder_that_cannot_be_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UnknownSetting, match="file"):
         LocalFolder(tmp_path / "file" / "objects")
+
+
+def test_what_killed_writers_left_is_swept_when_it_is_old(local: LocalFolder, folder: Path) -> None:
+    put(local)
+    local.create("killed")
+    old = set(folder.iterdir())
+    for path in old:
+        os.utime(path, (1000, 1000))
+    being_written = local.create("another")
+    local.sweep_abandoned(2000)
+    assert names(local) == [NAME]
+    being_written.commit()
+    assert names(local) == sorted([NAME, "another"])
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_folder_that_is_gone_is_a_told_fault(local: LocalFolder, folder: Path) -> None:
+    folder.rmdir()
+    with pytest.raises(SecrynError):
+        names(local)

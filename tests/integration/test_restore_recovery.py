@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -16,6 +19,7 @@ from restore_service.handlers.finish import give_up
 from restore_service.handlers.recover import recover_restores
 from restore_service.handlers.restore import restore_instance
 from restore_service.staging import staging_name
+from restore_service.uploads import archive_name, store_upload
 from shared.errors import Interrupted, RestoreFailedError
 from shared.eventstore import NewEvent
 from shared.instance.events import RestoreAborted, RestoreStarted
@@ -127,3 +131,19 @@ def test_a_fence_that_nobody_owns_falls_once_and_is_announced(restoring: Restori
         (aborted,) = restoring.context.store.read_stream(conn, f"fence-{unknown}")
     assert aborted.data["fence_no"] == 7
     assert not restoring.position().fenced
+
+
+def test_uploads_of_yesterday_are_removed_finished_or_broken_off(restoring: Restoring) -> None:
+    uploads, folder = restoring.context.uploads, restoring.context.settings.uploads.folder
+    for upload_id in ("old", "new"):
+        store_upload(uploads, upload_id, io.BytesIO(b"archive"), 7, 100)
+        # Its process was killed in the middle.
+        uploads.create(archive_name(f"broken-{upload_id}"))
+    yesterday = time.time() - 25 * 3600
+    for path in folder.iterdir():
+        if "old" in path.name:
+            os.utime(path, (yesterday, yesterday))
+    recover_restores(restoring.context, nobody_lives)
+    left = {path.name.split("-")[1] if "-" in path.name else path.name for path in folder.iterdir()}
+    assert left == {"broken", "new.age", "new.sha256"}
+    assert not [path for path in folder.iterdir() if "old" in path.name]
