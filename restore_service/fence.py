@@ -35,19 +35,19 @@ def exclusive_guard(
     context: RestoreContext, wait_s: float, look: Callable[[], None]
 ) -> Iterator[None]:
     """Hold backups off; one that is reading its snapshot is waited for. Raises BackupInProgress."""
-    with postgres_faults("taking the guard"):
-        conn = psycopg.connect(context.settings.postgres.dsn, autocommit=True, connect_timeout=10)
-    with conn:
+    with (
+        postgres_faults("holding the guard"),
+        # Its session's end gives the lock back, also where nothing can be said to it any more.
+        psycopg.connect(context.settings.postgres.dsn, autocommit=True, connect_timeout=10) as conn,
+    ):
         deadline = time.monotonic() + wait_s
         while not try_lock(conn, Lock.GUARD):
             look()
             if time.monotonic() >= deadline:
                 raise BackupInProgress(f"a backup has been reading for more than {wait_s:.0f} s")
             time.sleep(POLL_S)
-        try:
-            yield
-        finally:
-            unlock(conn, Lock.GUARD)
+        yield
+        unlock(conn, Lock.GUARD)
 
 
 def present_position(conn: Connection) -> LogPosition:

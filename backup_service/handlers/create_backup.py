@@ -136,15 +136,15 @@ def _new_identity(context: BackupContext) -> HybridIdentity | X25519Identity:
 @contextmanager
 def _guard(context: BackupContext) -> Iterator[None]:
     """Hold restores off until the snapshot was read. Raises RestoreInProgress."""
-    with postgres_faults("taking the guard"):
-        conn = psycopg.connect(context.settings.postgres.dsn, autocommit=True, connect_timeout=10)
-    with conn:
+    with (
+        postgres_faults("holding the guard"),
+        # Its session's end gives the lock back, also where nothing can be said to it any more.
+        psycopg.connect(context.settings.postgres.dsn, autocommit=True, connect_timeout=10) as conn,
+    ):
         if not try_lock(conn, Lock.GUARD, shared=True):
             raise RestoreInProgress("a restore is about to fence the instance")
-        try:
-            yield
-        finally:
-            unlock(conn, Lock.GUARD, shared=True)
+        yield
+        unlock(conn, Lock.GUARD, shared=True)
 
 
 def _barrier(run: _Run) -> None:

@@ -133,6 +133,8 @@ class Relay:
         # A log that is shorter than what was noted is another one: it is looked at whole.
         start = first if last is None or not first <= last < end else last + 1
         found: dict[StoredEvent, Delivery] = {}
+        # The instance's log may hold millions of others behind the last that was noted.
+        wanted = {str(event_id).encode("ascii"): event for event_id, event in unnoted.items()}
         with self._kafka.log_reader(topic) as reader:
             reader.seek(start)
             position = start
@@ -143,8 +145,7 @@ class Relay:
                     raise KafkaUnavailable(f"{topic} cannot be read from {position} to {end} yet")
                 position = batch.next_offset
                 for record in batch.records:
-                    identity = dict(record.headers).get("ce_id", b"").decode("ascii", "replace")
-                    event = next((e for i, e in unnoted.items() if str(i) == identity), None)
+                    event = wanted.get(dict(record.headers).get("ce_id", b""))
                     if event is not None:
                         found[event] = Delivery(topic, record.offset)
         return found

@@ -15,12 +15,13 @@ import pytest
 
 from restore_service import events as ev
 from restore_service.context import AcceptedRestore
+from restore_service.fence import exclusive_guard
 from restore_service.handlers.finish import give_up
 from restore_service.handlers.recover import recover_restores
 from restore_service.handlers.restore import restore_instance
 from restore_service.staging import staging_name
 from restore_service.uploads import archive_name, store_upload
-from shared.errors import Interrupted, RestoreFailedError
+from shared.errors import Interrupted, PostgresUnavailable, RestoreFailedError
 from shared.eventstore import NewEvent
 from shared.instance.events import RestoreAborted, RestoreStarted
 from shared.messages.topics import RESTORE_EVENTS
@@ -147,3 +148,15 @@ def test_uploads_of_yesterday_are_removed_finished_or_broken_off(restoring: Rest
     left = {path.name.split("-")[1] if "-" in path.name else path.name for path in folder.iterdir()}
     assert left == {"broken", "new.age", "new.sha256"}
     assert not [path for path in folder.iterdir() if "old" in path.name]
+
+
+def test_a_guard_whose_session_was_lost_is_a_postgres_that_is_away(restoring: Restoring) -> None:
+    with (
+        psycopg.connect(restoring.place.dsn(), autocommit=True) as admin,
+        pytest.raises(PostgresUnavailable),
+        exclusive_guard(restoring.context, 1, lambda: None),
+    ):
+        admin.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory' "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
