@@ -7,12 +7,14 @@ import time
 from collections.abc import Collection
 from typing import Any, Protocol
 
-from shared.errors import ArchiveLimitExceeded, ArchiveTruncated, ObjectNotFound
+from shared.errors import ArchiveLimitExceeded, ArchiveTruncated, NoSpace, ObjectNotFound
 from shared.storage import ObjectStore
 
 CHUNK_BYTES = 1 << 20
 _ARCHIVE, _DIGEST = ".age", ".sha256"
 KEPT_S = 24 * 3600
+# A disk that is full to its end takes with it whatever else lives there.
+LEAST_FREE_BYTES = 64 * 1024 * 1024
 
 
 class Source(Protocol):
@@ -37,6 +39,12 @@ def store_upload(
     """
     if expected_bytes > max_bytes:
         raise ArchiveLimitExceeded(f"an upload may have {max_bytes:,} bytes at most")
+    free = uploads.free_bytes()
+    if free is not None and free - expected_bytes < LEAST_FREE_BYTES:
+        raise NoSpace(
+            f"an upload of {expected_bytes:,} bytes does not fit: {free:,} are free, "
+            f"{LEAST_FREE_BYTES:,} stay so"
+        )
     digest, size_bytes = hashlib.sha256(), 0
     writer = uploads.create(archive_name(upload_id))
     try:

@@ -110,10 +110,14 @@ def _authenticate(authenticator: Authenticator) -> Any:
 
 
 def _answer_errors(app: Flask, on_refusal: RefusalHook | None) -> None:
-    def problem(error: SecrynError) -> Response:
-        body = error.as_problem() | {"correlation_id": g.get("correlation_id", "")}
+    def problem(error: SecrynError, status: int | None = None) -> Response:
+        status = error.http_status if status is None else status
+        body = error.as_problem() | {
+            "status": status,
+            "correlation_id": g.get("correlation_id", ""),
+        }
         response = jsonify(body)
-        response.status_code = error.http_status
+        response.status_code = status
         response.content_type = PROBLEM
         if error.http_status == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
@@ -129,9 +133,7 @@ def _answer_errors(app: Flask, on_refusal: RefusalHook | None) -> None:
     def http(error: HTTPException) -> Response:
         status = error.code or 500
         kind: type[SecrynError] = NotFoundError if status == 404 else UsageError
-        response = problem(kind(error.description or "the request cannot be answered"))
-        response.status_code = status
-        return response
+        return problem(kind(error.description or "the request cannot be answered"), status)
 
     @app.errorhandler(Exception)
     def unknown(error: Exception) -> Response:

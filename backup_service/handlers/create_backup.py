@@ -164,6 +164,8 @@ def _write(
 
     def on_progress(read_bytes: int, total_bytes: int, rows: int) -> None:
         run.look()
+        # Others write to the same disk, and a full one takes PostgreSQL and Kafka with it.
+        _check_space(context)
         context.progress.advance(run.backup.backup_id, min(read_bytes, total_bytes), rows)
 
     try:

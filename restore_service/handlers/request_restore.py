@@ -58,7 +58,7 @@ def request_restore(
     meta = EventMeta(requester.name, requester.correlation_id, str(command.command_id))
     entry = AuditEntry(
         "restore.run", "success", requester.name, "restore", restore_id, requester.source,
-        message=command.reason,
+        message=command.reason, details={"trust_signer": command.trust_signer},
     )  # fmt: skip
     with context.transaction("storing the request") as conn:
         context.store.lock_appends(conn)

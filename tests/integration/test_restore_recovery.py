@@ -21,7 +21,7 @@ from restore_service.handlers.recover import recover_restores
 from restore_service.handlers.restore import restore_instance
 from restore_service.staging import staging_name
 from restore_service.uploads import archive_name, store_upload
-from shared.errors import Interrupted, PostgresUnavailable, RestoreFailedError
+from shared.errors import Interrupted, NoSpace, PostgresUnavailable, RestoreFailedError
 from shared.eventstore import NewEvent
 from shared.instance.events import RestoreAborted, RestoreStarted
 from shared.messages.topics import RESTORE_EVENTS
@@ -160,3 +160,13 @@ def test_a_guard_whose_session_was_lost_is_a_postgres_that_is_away(restoring: Re
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory' "
             "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
+
+
+def test_an_upload_that_does_not_fit_is_refused_before_its_first_byte(restoring: Restoring) -> None:
+    uploads, source = restoring.context.uploads, io.BytesIO(b"archive")
+    free = uploads.free_bytes()
+    assert free is not None
+    with pytest.raises(NoSpace):
+        store_upload(uploads, "large", source, free, 1 << 60)
+    assert source.tell() == 0
+    assert not list(restoring.context.settings.uploads.folder.iterdir())

@@ -94,3 +94,12 @@ def test_an_http_body_is_read_up_to_a_limit(app: Flask, body: bytes, status: int
         assert answer.json is not None
         assert answer.json["status"] == status
         assert answer.json["hint"]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/body", 405), ("GET", "/no", 404)])
+def test_a_problem_says_the_status_that_it_is_answered_with(
+    app: Flask, method: str, path: str, status: int
+) -> None:
+    answer = app.test_client().open(path, method=method, headers=TYPE_OF)
+    assert answer.json is not None
+    assert (answer.status_code, answer.json["status"]) == (status, status)
