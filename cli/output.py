@@ -10,10 +10,12 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from shared.errors import SecrynError
+from shared.errors import SecrynError, UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+FILE_HINT = "Name a file or folder that is there, and that you may read or write."
 
 
 def emit(
@@ -53,6 +55,13 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except SecrynError as error:
             fail(error, bool(kwargs.get("as_json")))
+        except BrokenPipeError:
+            # Whoever read the output has enough of it.
+            raise
+        except OSError as error:
+            what = error.strerror or type(error).__name__
+            named = f"{error.filename}: {what}" if error.filename else what
+            fail(UsageError(named, hint=FILE_HINT), bool(kwargs.get("as_json")))
         except KeyboardInterrupt:
             typer.echo("secryn: interrupted", err=True)
             sys.exit(130)
