@@ -1,0 +1,56 @@
+"""Read a binary COPY row by row, at libpq's own speed, without holding up other threads."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+from psycopg import pq, sql
+
+HEADER_BYTES = 19
+TRAILER = b"\xff\xff"
+
+
+def copy_rows(conn: psycopg.Connection[Any], query: sql.Composed) -> Iterator[bytes]:
+    """Yield the tuples of a binary COPY TO STDOUT, in the transaction that ``conn`` is in.
+
+    libpq hands over one row a message; header and trailer are left out. Raises psycopg.Error.
+    """
+    pgconn = conn.pgconn
+    result = pgconn.exec_(query.as_bytes(conn))
+    if result.status != pq.ExecStatus.COPY_OUT:
+        raise psycopg.errors.error_from_result(result, conn.info.encoding)
+    get, first = pgconn.get_copy_data, True
+    while True:
+        # Never the waiting kind: it keeps the interpreter's lock, and with it every other thread.
+        size, data = get(1)
+        if size == 0:
+            _wait(pgconn)
+            continue
+        if size < 0:
+            break
+        row = bytes(data)
+        if first:
+            row, first = row[HEADER_BYTES:], False
+        if row and row != TRAILER:
+            yield row
+    _finish(conn)
+
+
+def _wait(pgconn: pq.abc.PGconn) -> None:
+    waiting = select.poll()
+    waiting.register(pgconn.socket, select.POLLIN)
+    waiting.poll()
+    pgconn.consume_input()
+
+
+def _finish(conn: psycopg.Connection[Any]) -> None:
+    """Take the results behind the last row. Raises psycopg.Error when the COPY failed."""
+    failed = None
+    while (result := conn.pgconn.get_result()) is not None:
+        if result.status != pq.ExecStatus.COMMAND_OK:
+            failed = failed or result
+    if failed is not None:
+        raise psycopg.errors.error_from_result(failed, conn.info.encoding)
