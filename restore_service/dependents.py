@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from shared.database import Connection
 from shared.errors import DependentObjects
+from shared.instance.migrate import newest_version, tables_of_version
+from shared.instance.tables import LOG_POSITION
 
 _OUTSIDE = """
 WITH ours AS (
@@ -45,10 +47,21 @@ SELECT 'publication ' || p.pubname
 FROM pg_publication_namespace r JOIN pg_publication p ON p.oid = r.pnpubid
 JOIN pg_namespace n ON n.oid = r.pnnspid WHERE n.nspname = %(schema)s
 """
+# Not ours, and inside: the restore would take it away with the old state, without a word.
+_INSIDE = """
+SELECT CASE relkind WHEN 'r' THEN 'table ' WHEN 'p' THEN 'table ' WHEN 'f' THEN 'table '
+       WHEN 'S' THEN 'sequence ' ELSE 'view ' END || c.oid::regclass::text
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S')
+  AND NOT c.relname = ANY(%(known)s)
+UNION
+SELECT 'function ' || p.oid::regprocedure::text
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = %(schema)s
+"""
 
 
 def check_dependents(conn: Connection, schema: str) -> None:
-    """Refuse to go on while something outside depends on ``schema``.
+    """Refuse to go on while something depends on ``schema`` from outside, or lies in it unknown.
 
     A function whose body is a string is not known to depend on anything (PostgreSQL manual,
     "Dependency Tracking"): it finds the new tables by their names.
@@ -60,5 +73,7 @@ def check_dependents(conn: Connection, schema: str) -> None:
         None,
     ):
         found |= {row[0] for row in conn.execute(_SCHEMA_PUBLICATIONS, {"schema": schema})}
+    known = [*tables_of_version(newest_version()), LOG_POSITION]
+    found |= {row[0] for row in conn.execute(_INSIDE, {"schema": schema, "known": known})}
     if found:
         raise DependentObjects(f"these depend on the store: {', '.join(sorted(found))}")

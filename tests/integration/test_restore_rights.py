@@ -9,7 +9,7 @@ import pytest
 
 from restore_service.checks import check_store
 from restore_service.rights import copy_rights
-from shared.errors import AccessError
+from shared.errors import AccessError, DependentObjects
 from shared.instance.migrate import migrate
 from tests.plugins.postgres import PlaceDatabase, TestPostgres
 
@@ -45,6 +45,28 @@ def test_a_missing_right_is_named_before_anything_is_touched(
         check_store(conn)
     assert "GRANT" in refused.value.advice
     assert taken_away in refused.value.advice or taken_away == OWNER
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        "VIEW instance.stranger AS SELECT name FROM instance.projects",
+        "MATERIALIZED VIEW instance.stranger AS SELECT name FROM instance.projects",
+        "TABLE instance.stranger (id int)",
+        "SEQUENCE instance.stranger",
+        "FUNCTION instance.stranger() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    ],
+)
+def test_what_somebody_put_into_the_store_is_named_and_not_taken_away(
+    place: PlaceDatabase, stranger: str
+) -> None:
+    with psycopg.connect(place.dsn(), autocommit=True) as admin:
+        admin.execute(f"CREATE {stranger}".encode())
+    with (
+        psycopg.connect(place.dsn(RESTORE)) as conn,
+        pytest.raises(DependentObjects, match="stranger"),
+    ):
+        check_store(conn)
 
 
 def test_a_right_that_was_taken_away_does_not_come_back(place: PlaceDatabase) -> None:
