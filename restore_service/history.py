@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
@@ -94,6 +96,15 @@ class History:
             "SELECT restore_id FROM restore.restores WHERE NOT state = ANY(%s) "
             "ORDER BY requested_position",
             (sorted(ENDED),),
+        )
+        return [str(row[0]) for row in rows]
+
+    def restored_before(self, conn: Connection, ids: Sequence[UUID], moment: datetime) -> list[str]:
+        """Return those of ``ids`` that ended in restored before ``moment``."""
+        rows = conn.execute(
+            "SELECT restore_id FROM restore.restores WHERE restore_id = ANY(%s) "
+            "AND state = 'restored' AND (document->>'ended_at')::timestamptz < %s",
+            (list(ids), moment),
         )
         return [str(row[0]) for row in rows]
 

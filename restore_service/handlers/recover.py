@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -17,10 +17,15 @@ from restore_service.handlers.finish import (
     drop_if_possible,
     give_up,
 )
-from restore_service.staging import leftover_schemas, owner_connection, staging_name
+from restore_service.staging import (
+    before_name,
+    leftover_schemas,
+    owner_connection,
+    staging_name,
+)
 from restore_service.uploads import drop_old_uploads
 from shared.database import postgres_faults
-from shared.errors import Interrupted, LogLost, RestoreNotFound
+from shared.errors import Interrupted, LogLost
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.topics import RESTORE_EVENTS
 
@@ -97,24 +102,20 @@ def _drop_remains(context: RestoreContext) -> None:
         for schema in set(staging) - needed:
             if drop_if_possible(conn, schema):
                 log.warning("staging.dropped", schema=schema)
-        for schema in kept:
-            restore_id = str(UUID(schema.rsplit("_", 1)[1]))
-            if _undo_is_over(context, restore_id) and drop_if_possible(conn, schema):
+        for restore_id in _undo_is_over(context, kept):
+            if drop_if_possible(conn, before_name(restore_id)):
                 _note_dropped(context, restore_id)
 
 
-def _undo_is_over(context: RestoreContext, restore_id: str) -> bool:
+def _undo_is_over(context: RestoreContext, kept: Sequence[str]) -> list[str]:
+    """Return the restores whose old state, one of the schemas ``kept``, no undo can want any more.
+
+    Of one that the history does not know nothing says how old it is: a person decides.
+    """
+    ids = [UUID(schema.rsplit("_", 1)[1]) for schema in kept]
+    since = datetime.now(UTC) - timedelta(seconds=context.settings.restore.undo_window_s)
     with context.transaction("looking for the undo window") as conn:
-        try:
-            restore = context.history.load(conn, restore_id)
-        except RestoreNotFound:
-            # A history that was lost says nothing about how old this is: a person decides.
-            return False
-    if restore.state != "restored":
-        return False
-    ended_at = datetime.fromisoformat(restore.facts["ended_at"])
-    window = timedelta(seconds=context.settings.restore.undo_window_s)
-    return datetime.now(UTC) - ended_at > window
+        return context.history.restored_before(conn, ids, since)
 
 
 def _note_dropped(context: RestoreContext, restore_id: str) -> None:

@@ -16,7 +16,7 @@ Json = dict[str, Any]
 Progress = Callable[[Json], None]
 
 POLL_FIRST_S = 0.05
-POLL_LONGEST_S = 0.5
+POLL_LONGEST_S = 0.25
 
 
 class ServiceConnection:
@@ -118,7 +118,7 @@ class ServiceConnection:
                 if finished(document):
                     return document
             time.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, POLL_LONGEST_S)
+            pause_s = min(pause_s * 1.25, POLL_LONGEST_S)
 
 
 def raise_problem(response: httpx.Response) -> None:
