@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests mostly wait for servers; those of one file share one.
+TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help env dev-env demo up down status test test-deps test-all check bench kafka-lock lock clean
@@ -38,7 +40,7 @@ status: env ## Show it
 	@$(BIN)/python -m cli.main status
 
 test: dev-env test-deps ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --durations=12
 
 test-deps: tests/interop/node_modules/.installed ## Fetch another implementation of age to test against
 
