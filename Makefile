@@ -40,7 +40,7 @@ status: env ## Show it
 	@$(BIN)/python -m cli.main status
 
 test: dev-env test-deps ## Run the tests
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --durations=12
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --durations=12
 
 test-deps: tests/interop/node_modules/.installed ## Fetch another implementation of age to test against
 

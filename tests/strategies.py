@@ -93,6 +93,13 @@ def build(steps: list[Step], *, gaps: bool = True) -> list[LoggedEvent]:
     return world.history
 
 
+def seeded(number: int, max_events: int = 60) -> list[LoggedEvent]:
+    """Return history ``number``: the same one always and everywhere, for surveys."""
+    rng = Random(f"history {number}")
+    room = max_events - len(FOUNDING)
+    return build(_founded([(rng.choice(_KINDS), rng.getrandbits(32)) for _ in range(room)]))
+
+
 def _founded(steps: list[Step]) -> list[Step]:
     return FOUNDING + steps
 
