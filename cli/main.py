@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Sequence
+
 import typer
 
-from cli import archive, backup, demo, instance, key, restore, sample, stack
+# In the order in which the help shows them.
+COMMANDS = {
+    "up": "cli.stack",
+    "down": "cli.stack",
+    "status": "cli.stack",
+    "demo": "cli.demo",
+}
+GROUPS = {
+    "sample": "cli.sample",
+    "instance": "cli.instance",
+    "backup": "cli.backup",
+    "key": "cli.key",
+    "restore": "cli.restore",
+    "archive": "cli.archive",
+}
 
-app = typer.Typer(
-    name="secryn",
-    help="Backup and restore of a Secryn instance: one file and one key bring back everything.",
-    no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
-)
-app.command()(stack.up)
-app.command()(stack.down)
-app.command()(stack.status)
-app.command()(demo.demo)
-app.add_typer(sample.app, name="sample")
-app.add_typer(instance.app, name="instance")
-app.add_typer(backup.app, name="backup")
-app.add_typer(key.app, name="key")
-app.add_typer(restore.app, name="restore")
-app.add_typer(archive.app, name="archive")
+
+def build(arguments: Sequence[str]) -> typer.Typer:
+    """Return the command line for ``arguments``.
+
+    Where the first of them names a command, only that one's modules are imported: a person waits
+    for what the others would take. Otherwise (the help, a completion, a mistake) all are.
+    """
+    app = typer.Typer(
+        name="secryn",
+        help="Backup and restore of a Secryn instance: one file and one key bring back everything.",
+        no_args_is_help=True,
+        pretty_exceptions_show_locals=False,
+    )
+    # With a single command, and without this, its name could not be given.
+    app.callback()(lambda: None)
+    named = arguments[0] if arguments else ""
+    known = named in COMMANDS or named in GROUPS
+    for name, module in COMMANDS.items():
+        if not known or name == named:
+            app.command(name)(getattr(importlib.import_module(module), name))
+    for name, module in GROUPS.items():
+        if not known or name == named:
+            app.add_typer(importlib.import_module(module).app, name=name)
+    return app
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    build(sys.argv[1:])()
 
 
 if __name__ == "__main__":
