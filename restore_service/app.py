@@ -59,7 +59,7 @@ def run(settings: RestoreServiceSettings) -> int:
         kafka,
         RESTORE_COMMANDS,
         group_id=kafka.topic("restore.commands"),
-        issuers=IssuerRegistry.load(settings.place.issuers_file),
+        issuers=context.issuers,
         handle=commands.handle,
         refused=commands.refused,
     )
@@ -104,6 +104,7 @@ def _context(
         root=RootKey.load(settings.place.root_key_file),
         signer=SigningKey.load(settings.place.signing_key_file),
         trusted_signers=load_signers(settings.place.trusted_signers_file),
+        issuers=IssuerRegistry.load(settings.place.issuers_file),
         progress=ProgressBoard(),
         stop=runtime.give_up,
         runner=str(uuid4()),

@@ -18,7 +18,7 @@ from shared.database import Connection, Pool, postgres_faults
 from shared.eventstore import EventStore
 from shared.instance.keyring import RootKey
 from shared.kafka import Kafka
-from shared.messages import SigningKey
+from shared.messages import IssuerRegistry, SigningKey
 from shared.storage import ObjectStore
 
 SERVICE = "restore_service"
@@ -52,6 +52,7 @@ class RestoreContext:
     root: RootKey
     signer: SigningKey
     trusted_signers: frozenset[str]
+    issuers: IssuerRegistry
     progress: ProgressBoard
     stop: threading.Event
     runner: str

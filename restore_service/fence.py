@@ -12,8 +12,9 @@ import psycopg
 
 from restore_service.context import RestoreContext
 from restore_service.staging import INSTANCE
+from restore_service.unseen import Unseen
 from shared.database import Connection, Lock, postgres_faults, try_lock, unlock
-from shared.errors import BackupInProgress, FenceTimeout, LogLost, RestoreInProgress
+from shared.errors import BackupInProgress, FenceTimeout, LogLost
 from shared.instance.position import LogPosition, read_position, write_position
 from shared.kafka import LogIdentity
 
@@ -22,7 +23,7 @@ POLL_S = 0.02
 
 @dataclass(frozen=True)
 class Fence:
-    """A fence that stands: its number, its offset F, and the event that raised it."""
+    """A fence that stands: its number, its offset F, the event that raised it, and the new epoch."""
 
     fence_no: int
     offset: int
@@ -75,12 +76,14 @@ def wait_for_delivery(context: RestoreContext, event_id: UUID, wait_s: float) ->
 
 
 def wait_for_projector(
-    context: RestoreContext, fence: Fence, restore_id: str, wait_s: float
+    context: RestoreContext, fence: Fence, restore_id: str, unseen: Unseen, wait_s: float
 ) -> bool:
     """Wait until the projector has recorded the fence; after that long take the row ourselves.
 
     Returns whether the projector did it. Its position stays where it is: should the restore be
-    aborted, a projector that was behind or down goes on from there.
+    aborted, a projector that was behind or down goes on from there. So the row is left alone
+    while the projector has other restores before it: it would not know them after an abort, and
+    apply what they made void. The cut-over replaces the row either way.
     """
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
@@ -92,8 +95,8 @@ def wait_for_projector(
         found = read_position(conn, INSTANCE, lock=True)
         if _stands(found, fence):
             return True
-        if found.fenced and found.fence_no != fence.fence_no:
-            raise RestoreInProgress(f"the fence of restore {found.fence_restore_id} is open")
+        if found.fenced or unseen.restores:
+            return False
         write_position(
             conn,
             replace(
@@ -108,17 +111,25 @@ def wait_for_projector(
     return False
 
 
-def lower_fence(conn: Connection, restore_id: UUID) -> bool:
+def lower_fence(conn: Connection, restore_id: UUID, highest_fence_no: int) -> bool:
     """Take the fence of an aborted restore off the row; tell whether it was there.
 
+    ``highest_fence_no`` is the highest number on the log: those up to it are spent.
+
     A projector does the same when it reads Aborted. One that is down, or whose log is lost, never
-    does: without this no other restore could begin. Its number stays spent, and the position where
-    it was: whoever goes on from there passes over the Started, and then over the Aborted.
+    does. The position stays where it was: whoever goes on from there passes over the Started, and
+    then over the Aborted.
     """
     found = read_position(conn, INSTANCE, lock=True)
     if found.fence_restore_id != restore_id:
         return False
-    lowered = replace(found, fence_no=None, fence_restore_id=None, fence_offset=None)
+    lowered = replace(
+        found,
+        fence_no=None,
+        fence_restore_id=None,
+        fence_offset=None,
+        highest_fence_no=max(found.highest_fence_no, highest_fence_no),
+    )
     write_position(conn, lowered, INSTANCE)
     return True
 
@@ -139,9 +150,7 @@ def _stands(position: LogPosition, fence: Fence) -> bool:
     return position.fence_no == fence.fence_no and position.fence_offset == fence.offset
 
 
-def staged_position(
-    present: LogPosition, fence: Fence, restore_id: str, log: LogIdentity
-) -> LogPosition:
+def staged_position(fence: Fence, restore_id: str, log: LogIdentity) -> LogPosition:
     """Return the row of the staging schema: behind the fence, an epoch higher, fence still open."""
     return LogPosition(
         cluster_id=log.cluster_id,
@@ -149,10 +158,10 @@ def staged_position(
         position=fence.offset + 1,
         last_offset=fence.offset,
         last_event_id=fence.event_id,
-        epoch=present.epoch + 1,
+        epoch=fence.epoch,
         fence_no=fence.fence_no,
         fence_restore_id=UUID(restore_id),
         fence_offset=fence.offset,
-        highest_fence_no=max(fence.fence_no, present.highest_fence_no),
+        highest_fence_no=fence.fence_no,
         skipped={},
     )

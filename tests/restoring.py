@@ -5,7 +5,8 @@ restore_id = restoring.requested()           # a restore that was stored and not
 restoring.fenced(restore_id)                 # ... whose fence stands in the store
 restoring.states(restore_id)                 # the types of its events, in order
 
-Nothing here reaches Kafka.
+Nothing reaches Kafka, unless one is given: then it is a log that has its topics, and another
+identity than the one that the store was folded from.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from shared.instance.keyring import RootKey
 from shared.instance.migrate import migrate
 from shared.instance.position import LogPosition, first_position, read_position, write_position
 from shared.kafka import Kafka
-from shared.messages import SigningKey
+from shared.messages import IssuerRegistry, SigningKey
 from shared.messages.topics import INSTANCE_EVENTS, RESTORE_EVENTS
 from shared.secretfiles import write_secret_file
 from shared.settings import HttpSettings, KafkaSettings, PlaceSettings, PostgresSettings
@@ -49,12 +50,14 @@ class Restoring:
     context: RestoreContext
 
     @classmethod
-    def create(cls, postgres: TestPostgres, folder: Path) -> Restoring:
+    def create(
+        cls, postgres: TestPostgres, folder: Path, kafka: KafkaSettings | None = None
+    ) -> Restoring:
         place = postgres.fresh_place()
         with psycopg.connect(place.dsn("secryn_projector")) as conn:
             migrate(conn, "instance")
             write_position(conn, first_position("cluster", "topic"))
-        settings = _settings(place, folder)
+        settings = _settings(place, folder, kafka or KafkaSettings(bootstrap="127.0.0.1:1"))
         pool = open_pool(settings.postgres, "test")
         store = EventStore("restore", Lock.RESTORE_APPEND)
         context = RestoreContext(
@@ -70,6 +73,7 @@ class Restoring:
             root=RootKey.create(folder / "root.key"),
             signer=SigningKey.create(folder / "signing.key"),
             trusted_signers=frozenset(),
+            issuers=IssuerRegistry({}),
             progress=ProgressBoard(),
             stop=threading.Event(),
             runner=str(uuid4()),
@@ -125,12 +129,12 @@ class Restoring:
             return [e.type for e in self.context.store.read_stream(conn, ev.stream_of(restore_id))]
 
 
-def _settings(place: PlaceDatabase, folder: Path) -> RestoreServiceSettings:
+def _settings(place: PlaceDatabase, folder: Path, kafka: KafkaSettings) -> RestoreServiceSettings:
     token = folder / "token"
     write_secret_file(token, b"token")
     return RestoreServiceSettings(
         postgres=PostgresSettings(dsn=place.dsn("secryn_restore"), pool_max=4),
-        kafka=KafkaSettings(bootstrap="127.0.0.1:1"),
+        kafka=kafka,
         place=PlaceSettings(
             instance_id=uuid4(),
             root_key_file=folder / "root.key",

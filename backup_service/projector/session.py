@@ -64,7 +64,7 @@ class Session:
         """
         high_watermark = check_log(self._store.position, self._admin, self._reader)
         self._reader.seek(self._store.position.position)
-        self._tracker = _tracker_of(self._store.position)
+        self._tracker = FenceTracker.at(self._store.position)
         log.info("projector.following", **_facts(self._store.position))
         self._tell(high_watermark=high_watermark)
         while not stop.is_set():
@@ -153,7 +153,8 @@ class Session:
                 Stopped(
                     NeedsArchive.code,
                     closed.offset,
-                    f"the log alone does not lead past restore {closed.event.restore_id}",
+                    f"the log alone does not lead past restore {closed.event.restore_id}, "
+                    f"which came from backup {closed.event.backup_id}",
                     backup_id=str(closed.event.backup_id),
                 )
             )
@@ -187,17 +188,6 @@ class Session:
         position = self._store.position
         state = "fenced" if position.fenced else "following"
         self._status.follow(state, position, high_watermark)
-
-
-def _tracker_of(position: LogPosition) -> FenceTracker:
-    fence = None
-    if (
-        position.fence_no is not None
-        and position.fence_restore_id is not None
-        and position.fence_offset is not None
-    ):
-        fence = Fence(position.fence_no, position.fence_restore_id, position.fence_offset)
-    return FenceTracker(position.highest_fence_no, fence)
 
 
 def _fence_facts(fence: Fence) -> dict[str, object]:

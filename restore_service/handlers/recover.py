@@ -23,6 +23,7 @@ from restore_service.staging import (
     owner_connection,
     staging_name,
 )
+from restore_service.unseen import read_unseen
 from restore_service.uploads import drop_old_uploads
 from shared.database import postgres_faults
 from shared.errors import Interrupted, LogLost
@@ -65,30 +66,37 @@ def _end_abandoned(context: RestoreContext, runner_lives: RunnerLives) -> None:
 
 
 def _lower_left_fence(context: RestoreContext) -> None:
-    """Lower the fence of a restore that was aborted, and of one that this history does not know.
+    """Lower the fence of a restore that was aborted, and of one that nobody knows the end of.
 
-    The latter was lost with its database, and is announced as aborted. The fence of a restore that
-    was cut over is the projector's: what stands before Restored on the log must stay void.
+    The latter was lost with its database before it ended, and is announced as aborted. The fence
+    of a restore that was cut over is the projector's, and so is one that the log itself closes:
+    what stands before Restored on the log must stay void.
     """
     with context.transaction("looking for a fence that nobody owns") as conn:
         try:
             position = present_position(conn)
         except LogLost:
             return
-        if position.fence_no is None or position.fence_restore_id is None:
+        owner = position.fence_restore_id
+        if position.fence_no is None or owner is None:
             return
-        restore_id = str(position.fence_restore_id)
-        stream = f"fence-{restore_id}"
-        if context.history.exists(conn, restore_id):
-            restore = context.history.load(conn, restore_id)
+        known = context.history.exists(conn, owner)
+        if known:
+            restore = context.history.load(conn, owner)
             if restore.cut_over or not restore.ended:
                 return
-        elif not context.store.version(conn, stream):
-            event = abort_event(restore_id, position.fence_no, "unknown_restore")
-            context.store.append(conn, stream, 0, [event], EventMeta(SERVICE, restore_id))
-        lowered = lower_fence(conn, position.fence_restore_id)
+    unseen = read_unseen(context, position)
+    closed = unseen.open_fence is None or unseen.open_fence.restore_id != owner
+    if closed and not known:
+        return
+    with context.transaction("lowering a fence that was left") as conn:
+        stream = f"fence-{owner}"
+        if not known and not context.store.version(conn, stream):
+            event = abort_event(str(owner), position.fence_no, "unknown_restore")
+            context.store.append(conn, stream, 0, [event], EventMeta(SERVICE, str(owner)))
+        lowered = lower_fence(conn, owner, unseen.highest_fence_no)
     if lowered:
-        log.warning("fence.lowered", restore_id=restore_id, fence_no=position.fence_no)
+        log.warning("fence.lowered", restore_id=str(owner), fence_no=position.fence_no)
 
 
 def _drop_remains(context: RestoreContext) -> None:

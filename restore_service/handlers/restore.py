@@ -48,6 +48,7 @@ from restore_service.staging import (
     prepare_takeover,
     staging_name,
 )
+from restore_service.unseen import Unseen, read_unseen
 from shared.archive.reader import open_archive
 from shared.database import Connection, postgres_faults
 from shared.errors import (
@@ -61,7 +62,6 @@ from shared.errors import (
 )
 from shared.eventstore import EventMeta, NewEvent
 from shared.instance.events import LogSource, Restored, RestoreStarted
-from shared.instance.position import LogPosition
 from shared.messages.topics import INSTANCE_EVENTS, RESTORE_EVENTS
 
 log = structlog.get_logger(__name__)
@@ -144,8 +144,8 @@ def restore_instance(context: RestoreContext, restore_id: str) -> None:
     run = _Run(context, accepted, restore, meta, time.monotonic())
     try:
         checked = _check(run)
-        fence, present = _fence(run, checked)
-        _load(run, checked, fence, present)
+        fence = _fence(run, checked)
+        _load(run, checked, fence)
         restored_id = _cut_over(run, checked, fence)
         _complete(run, restored_id)
     except SecrynError as error:
@@ -163,36 +163,46 @@ def _check(run: _Run) -> CheckedArchive:
     run.step("checking the archive")
     check_target(context, command)
     with context.transaction("checking the store") as conn:
-        if present_position(conn).fenced:
-            raise RestoreInProgress("a fence is open already")
+        _check_no_other(run, conn)
         check_store(conn)
     checked = check_archive(context, command, run.accepted.key, run.advance)
     run.note(ev.CHECKED, {"checks": checked.facts})
     return checked
 
 
-def _fence(run: _Run, checked: CheckedArchive) -> tuple[Fence, LogPosition]:
+def _check_no_other(run: _Run, conn: Connection) -> None:
+    """Raise RestoreInProgress behind the fence of a restore that has not ended.
+
+    One that ended, or that only the log knows, is no reason to refuse: a store that is rebuilt
+    from the log, and cannot get past such a restore, has no other way out than this one.
+    """
+    owner = present_position(conn).fence_restore_id
+    history = run.context.history
+    if owner is not None and history.exists(conn, owner) and not history.load(conn, owner).ended:
+        raise RestoreInProgress(f"the fence of restore {owner} is open")
+
+
+def _fence(run: _Run, checked: CheckedArchive) -> Fence:
     context = run.context
     settings = context.settings.restore
     run.step("waiting for a running backup")
     with exclusive_guard(context, settings.guard_wait_s, run.look):
         run.step("raising the fence")
-        event_id, fence_no, present = _append_fence(run, checked)
+        with context.transaction("reading the position") as conn:
+            present = present_position(conn)
+        # Whoever holds the worker's lock is the only one to raise a fence: this stays so.
+        unseen = read_unseen(context, present)
+        event_id, fence_no = _append_fence(run, checked, unseen)
         offset = wait_for_delivery(context, event_id, settings.fence_wait_s)
-        fence = Fence(fence_no, offset, event_id, present.epoch + 1)
-        by_projector = wait_for_projector(context, fence, run.id, settings.fence_wait_s)
-    if not by_projector:
-        log.warning("fence.taken", restore_id=run.id, offset=offset)
-    # Behind the fence the epoch cannot move; before it another restore could have moved it.
-    with context.transaction("reading the position") as conn:
-        present = present_position(conn)
-    return Fence(fence_no, offset, event_id, present.epoch + 1), present
+        fence = Fence(fence_no, offset, event_id, unseen.epoch + 1)
+        if not wait_for_projector(context, fence, run.id, unseen, settings.fence_wait_s):
+            log.warning("fence.without_projector", restore_id=run.id, offset=offset)
+    return fence
 
 
-def _append_fence(run: _Run, checked: CheckedArchive) -> tuple[UUID, int, LogPosition]:
+def _append_fence(run: _Run, checked: CheckedArchive, unseen: Unseen) -> tuple[UUID, int]:
     with run.context.transaction("appending the fence") as conn:
-        present = present_position(conn)
-        fence_no = run.context.history.next_fence_no(conn, run.id, present.highest_fence_no)
+        fence_no = run.context.history.next_fence_no(conn, run.id, unseen.highest_fence_no)
         started = RestoreStarted(
             restore_id=UUID(run.id), fence_no=fence_no, backup_id=UUID(checked.facts["backup_id"])
         )
@@ -201,10 +211,10 @@ def _append_fence(run: _Run, checked: CheckedArchive) -> tuple[UUID, int, LogPos
             run.append(conn, [event])
         except ConcurrencyConflict:
             raise Cancelled("the restore was cancelled") from None
-        return event.event_id, fence_no, present
+        return event.event_id, fence_no
 
 
-def _load(run: _Run, checked: CheckedArchive, fence: Fence, present: LogPosition) -> None:
+def _load(run: _Run, checked: CheckedArchive, fence: Fence) -> None:
     context, schema = run.context, staging_name(run.id)
     with context.kafka.admin() as admin:
         identity = admin.log_identity(context.kafka.topic(INSTANCE_EVENTS))
@@ -221,7 +231,7 @@ def _load(run: _Run, checked: CheckedArchive, fence: Fence, present: LogPosition
         run.step("comparing every row")
         found = compare_with_manifest(conn, schema, manifest)
         with conn.transaction():
-            position = staged_position(present, fence, run.id, identity)
+            position = staged_position(fence, run.id, identity)
             prepare_takeover(conn, schema, position)
         analyze(conn, schema)
     rows = {name: table.rows for name, table in found.tables.items()}

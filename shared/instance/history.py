@@ -14,9 +14,11 @@ fence: which events apply between is the follower's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 from uuid import UUID
 
 from shared.instance.events import InstanceEvent, RestoreAborted, Restored, RestoreStarted
+from shared.instance.position import LogPosition
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,18 @@ class FenceTracker:
 
     highest_fence_no: int
     fence: Fence | None = None
+
+    @classmethod
+    def at(cls, position: LogPosition) -> Self:
+        """Return the machine as it is at a store's position."""
+        if (
+            position.fence_no is None
+            or position.fence_restore_id is None
+            or position.fence_offset is None
+        ):
+            return cls(position.highest_fence_no)
+        fence = Fence(position.fence_no, position.fence_restore_id, position.fence_offset)
+        return cls(position.highest_fence_no, fence)
 
     def see(self, offset: int, event: InstanceEvent) -> Verdict:
         """Take the next restore event, at ``offset``, whose signature was checked.

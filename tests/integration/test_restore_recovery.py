@@ -99,19 +99,6 @@ def test_an_abort_falls_although_its_staging_schema_cannot_be_dropped(restoring:
     assert number == 1
 
 
-def test_the_fence_of_an_aborted_restore_falls_without_a_projector(restoring: Restoring) -> None:
-    # The projector is down for good, or its log is lost: a restore is the only way out.
-    before = restoring.position()
-    restore_id = restoring.requested()
-    number = restoring.fenced(restore_id)
-    give_up(restoring.context, restore_id, RestoreFailedError("no"), META)
-    recover_restores(restoring.context, nobody_lives)
-    after = restoring.position()
-    assert not after.fenced
-    assert after.highest_fence_no == number
-    assert (after.position, after.epoch) == (before.position, before.epoch)
-
-
 def test_the_fence_of_a_restore_that_was_cut_over_is_the_projectors(restoring: Restoring) -> None:
     restore_id = restoring.requested()
     restoring.fenced(restore_id)
@@ -121,17 +108,6 @@ def test_the_fence_of_a_restore_that_was_cut_over_is_the_projectors(restoring: R
     recover_restores(restoring.another_process(), nobody_lives)
     assert restoring.types(restore_id)[-1] == ev.COMPLETED
     assert restoring.position().fenced
-
-
-def test_a_fence_that_nobody_owns_falls_once_and_is_announced(restoring: Restoring) -> None:
-    unknown = uuid4()
-    restoring.take_row(unknown, 7)
-    for _ in range(2):
-        recover_restores(restoring.context, nobody_lives)
-    with restoring.context.transaction("a test") as conn:
-        (aborted,) = restoring.context.store.read_stream(conn, f"fence-{unknown}")
-    assert aborted.data["fence_no"] == 7
-    assert not restoring.position().fenced
 
 
 def test_uploads_of_yesterday_are_removed_finished_or_broken_off(restoring: Restoring) -> None:
