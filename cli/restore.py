@@ -15,6 +15,8 @@ from shared.errors import Cancelled, RestoreFailedError, TargetMismatch, UsageEr
 
 app = typer.Typer(help="Restores: the whole instance, or nothing.", no_args_is_help=True)
 
+Reason = Annotated[str, typer.Option(help="Why; stands in the history.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 RestoreId = Annotated[str, typer.Argument(metavar="RESTORE", help="Id of the restore.")]
 
 
@@ -34,8 +36,15 @@ def run(
     trust_signer: Annotated[
         str | None, typer.Option(help="Fingerprint of a signer you know.")
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why; stands in the history.")] = "by hand",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    roll_forward: Annotated[
+        str | None,
+        typer.Option(
+            metavar="latest|OFFSET|TIME",
+            help="Go on from the backup along the log: to its end, to an offset, to a moment.",
+        ),
+    ] = None,
+    reason: Reason = "by hand",
+    yes: Yes = False,
     state: State = DEFAULT_STATE,
     as_json: Json = False,
 ) -> None:
@@ -55,11 +64,51 @@ def run(
             source_instance_id=source_instance,
             trust_signer=trust_signer,
             environment=stack.environment,
+            roll_forward=_roll_forward(roll_forward),
         )
         with shown("Restore", quiet=as_json) as progress:
             restore = stack.restores.wait(restore["restore_id"], progress)
     _raise_unless_restored(restore)
     emit(restore, as_json, lambda: _tell(restore))
+
+
+def _roll_forward(text: str | None) -> str | int | None:
+    if text is None or not (text.isascii() and text.isdigit()):
+        return text
+    return int(text)
+
+
+@app.command()
+@command
+def undo(
+    restore_id: Annotated[
+        str | None, typer.Argument(metavar="[RESTORE]", help="The last restore, to be sure.")
+    ] = None,
+    *,
+    instance: Annotated[str, typer.Option(help="Id of the instance that will be replaced.")],
+    reason: Reason = "by hand",
+    yes: Yes = False,
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Put back what the last restore replaced; what was written since is lost with its state."""
+    with connected(state) as stack:
+        _confirm(stack, instance, yes)
+        undone = stack.restores.undo(
+            target_instance_id=instance,
+            reason=reason,
+            restore_id=restore_id,
+            environment=stack.environment,
+        )
+        with shown("Undo", quiet=as_json) as progress:
+            undone = stack.restores.wait(undone["restore_id"], progress)
+    _raise_unless_restored(undone)
+    emit(undone, as_json, lambda: _tell_undo(undone))
+
+
+def _tell_undo(undone: dict[str, Any]) -> None:
+    typer.echo(f"Undo {undone['restore_id']}: {undone['state']}, epoch {undone['epoch']}")
+    typer.echo(f"The instance is what it was before restore {undone['undo_of']}.")
 
 
 def _read_key(key_file: Path) -> str:
@@ -96,6 +145,10 @@ def _raise_unless_restored(restore: dict[str, Any]) -> None:
 def _tell(restore: dict[str, Any]) -> None:
     typer.echo(f"Restore {restore['restore_id']}: {restore['state']}, epoch {restore['epoch']}")
     typer.echo("The instance is what it was at the backup; every table's digest is the same.")
+    rolled = restore["proof"].get("roll_forward")
+    if rolled:
+        typer.echo(f"Then rolled forward to offset {rolled['to']}: {rolled['applied']:,} events.")
+    typer.echo("Until the window is over: secryn restore undo --instance ID")
 
 
 @app.command("list")

@@ -6,9 +6,16 @@ from uuid import uuid4
 
 from restore_service import events as ev
 from restore_service.api.routes import create_routes
-from restore_service.commands import RESTORE_INSTANCE, parse_restore_message
+from restore_service.commands import (
+    RESTORE_INSTANCE,
+    UNDO_RESTORE,
+    RestoreInstance,
+    UndoRestore,
+    parse_message,
+)
 from restore_service.context import SERVICE, RestoreContext
 from restore_service.handlers.request_restore import request_restore
+from restore_service.handlers.request_undo import request_undo
 from restore_service.history import History
 from restore_service.recipient.keys import RecipientKeys
 from restore_service.settings import RestoreServiceSettings
@@ -48,8 +55,11 @@ def run(settings: RestoreServiceSettings) -> int:
         action="restore.run",
         handlers={
             RESTORE_INSTANCE: lambda data, requester: request_restore(
-                context, parse_restore_message(data), requester
-            )
+                context, parse_message(RestoreInstance, data), requester
+            ),
+            UNDO_RESTORE: lambda data, requester: request_undo(
+                context, parse_message(UndoRestore, data), requester
+            ),
         },
         pool=pool,
         store=context.store,

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from restore_service.commands import RestoreInstance
+from restore_service.commands import RestoreInstance, UndoRestore
 from restore_service.context import RestoreContext
 from restore_service.dependents import check_dependents
 from restore_service.staging import INSTANCE, become_owner
@@ -40,7 +40,7 @@ class CheckedArchive:
     facts: dict[str, Any]
 
 
-def check_target(context: RestoreContext, command: RestoreInstance) -> None:
+def check_target(context: RestoreContext, command: RestoreInstance | UndoRestore) -> None:
     """Compare the named target with this place. Raises TargetMismatch."""
     place = context.settings.place
     if command.target_instance_id != place.instance_id:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 from uuid import UUID, uuid5
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.errors import MessageUnreadable, PartialScope, UsageError
 
 RESTORE_INSTANCE = "com.secryn.restore.run.v1"
+UNDO_RESTORE = "com.secryn.restore.undo.v1"
 _RESTORES = UUID("0f0b6c52-6d55-5d0e-8a55-6c9d2b6a1f7d")
 SCOPE_FIELDS = frozenset(
     {"project", "projects", "vault", "vaults", "secret", "secrets", "tables", "only", "scope",
      "include", "exclude", "filter", "merge", "path", "paths"}
 )  # fmt: skip
+# To the fence, to an offset (the first one that is not applied), or to a moment of the log.
+RollForward = Literal["latest"] | Annotated[int, Field(ge=0)] | AwareDatetime
 Line = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]*$")]
 
 
@@ -35,6 +38,7 @@ class RestoreInstance(BaseModel):
     source_instance_id: UUID | None = None
     trust_signer: Line | None = None
     environment: Line | None = None
+    roll_forward: RollForward | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -48,7 +52,27 @@ class RestoreInstance(BaseModel):
         return uuid5(_RESTORES, str(self.command_id))
 
 
-def parse_restore(document: Any) -> RestoreInstance:
+class UndoRestore(BaseModel):
+    """Put back what the last restore replaced; ``restore_id`` names it, if it is to be checked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command_id: UUID
+    target_instance_id: UUID
+    reason: Line
+    restore_id: UUID | None = None
+    environment: Line | None = None
+
+    @property
+    def undo_id(self) -> UUID:
+        """Return the id of the restore that this command makes: an undo is one, too."""
+        return uuid5(_RESTORES, str(self.command_id))
+
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def parse_command(model: type[C], document: Any) -> C:
     """Read a command from JSON; no message repeats a value. Raises PartialScope, UsageError."""
     if not isinstance(document, dict):
         raise UsageError("the command is not a JSON object")
@@ -56,7 +80,7 @@ def parse_restore(document: Any) -> RestoreInstance:
     if scoped:
         raise PartialScope(f"the command selects a part of the instance ({', '.join(scoped)})")
     try:
-        return RestoreInstance.model_validate(document)
+        return model.model_validate(document)
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(str(part) for part in fault['loc']) or 'command'}: {fault['msg']}"
@@ -65,10 +89,10 @@ def parse_restore(document: Any) -> RestoreInstance:
         raise UsageError(f"the command is refused: {faults}") from None
 
 
-def parse_restore_message(data: bytes) -> RestoreInstance:
+def parse_message(model: type[C], data: bytes) -> C:
     """Read a command from a message's body. Raises MessageUnreadable, and as above."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
         raise MessageUnreadable("the command's body is not JSON") from None
-    return parse_restore(document)
+    return parse_command(model, document)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from restore_service.commands import RestoreInstance
+from restore_service.commands import RestoreInstance, UndoRestore
 from restore_service.history import History
 from restore_service.recipient.keys import RecipientKeys
 from restore_service.settings import RestoreServiceSettings
@@ -30,6 +30,16 @@ class AcceptedRestore:
 
     command: RestoreInstance
     key: KeyFile
+
+
+@dataclass(frozen=True)
+class AcceptedUndo:
+    """An undo that this process is to run; it needs no key."""
+
+    command: UndoRestore
+
+
+Accepted = AcceptedRestore | AcceptedUndo
 
 
 @dataclass(frozen=True)
@@ -56,11 +66,7 @@ class RestoreContext:
     progress: ProgressBoard
     stop: threading.Event
     runner: str
-    accepted: dict[str, AcceptedRestore] = field(default_factory=dict, repr=False)
-
-    def accept(self, restore_id: str, command: RestoreInstance, key: KeyFile) -> None:
-        """Keep a restore's command and key in memory until it begins."""
-        self.accepted[restore_id] = AcceptedRestore(command, key)
+    accepted: dict[str, Accepted] = field(default_factory=dict, repr=False)
 
     def record(self, entry: AuditEntry, correlation_id: str) -> None:
         """Record an audit entry in a transaction of its own."""

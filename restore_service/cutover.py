@@ -87,12 +87,14 @@ def cut_over(
     wait_s: float,
     decide: Callable[[Connection], None],
     look: Callable[[], None],
+    renamed: Callable[[], None] = lambda: None,
 ) -> int:
     """Replace schema ``live`` by ``staging``; what was live is ``before`` afterwards.
 
     ``decide`` appends the decision in the same transaction; it raises ConcurrencyConflict when
     somebody decided otherwise, and nothing is renamed then. ``look`` may raise to give up between
-    tries. Returns how many sessions in the way were ended. Raises CutoverBlocked.
+    tries; ``renamed`` is called before the commit. Returns how many sessions in the way were
+    ended. Raises CutoverBlocked.
     """
     started = time.monotonic()
     ended = 0
@@ -104,6 +106,7 @@ def cut_over(
                 decide(conn)
                 _rename(conn, live, before)
                 _rename(conn, staging, live)
+                renamed()
             return ended
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             waited = time.monotonic() - started

@@ -20,6 +20,7 @@ FAILED = PREFIX + "failed.v1"
 CANCEL_REQUESTED = PREFIX + "cancel_requested.v1"
 CANCELLED = PREFIX + "cancelled.v1"
 REJECTED = PREFIX + "rejected.v1"
+UNDONE = PREFIX + "undone.v1"
 PREVIOUS_DROPPED = PREFIX + "previous_dropped.v1"
 RECIPIENT_PUBLISHED = PREFIX + "recipient_published.v1"
 
@@ -86,13 +87,15 @@ def _apply(restore: Restore, event: StoredEvent) -> None:
     if event.type == REQUESTED:
         restore.runner = event.data["runner"]
         shown = {name: value for name, value in event.data.items() if name != "runner"}
-        restore.facts = shown | {
+        restore.facts = {"kind": "restore", "undo_of": None} | shown | {
             "requested_by": event.actor, "requested_at": at,
             "correlation_id": event.correlation_id, "epoch": None, "error": None,
         }  # fmt: skip
     elif event.type == CHECKED:
         restore.facts["checks"] = event.data["checks"]
         restore.facts["backup_id"] = event.data["checks"]["backup_id"]
+        if "undo_of" in event.data["checks"]:
+            restore.facts["undo_of"] = event.data["checks"]["undo_of"]
     elif event.type == RestoreStarted.TYPE:
         restore.fence_no = event.data["fence_no"]
     elif event.type == LOADED:
@@ -104,6 +107,9 @@ def _apply(restore: Restore, event: StoredEvent) -> None:
         restore.closed = True
     elif event.type == PREVIOUS_DROPPED:
         restore.facts["kept_as"] = None
+    elif event.type == UNDONE:
+        # What it replaced is the instance again.
+        restore.facts |= {"kept_as": None, "undone_by": event.data["undone_by"]}
     elif event.type == CANCEL_REQUESTED:
         restore.cancel_requested = True
     elif event.type == COMPLETED:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -99,12 +98,20 @@ class History:
         )
         return [str(row[0]) for row in rows]
 
-    def restored_before(self, conn: Connection, ids: Sequence[UUID], moment: datetime) -> list[str]:
-        """Return those of ``ids`` that ended in restored before ``moment``."""
+    def last_restored(self, conn: Connection) -> Restore | None:
+        """Return the restore, or the undo, that made the present state; None before the first."""
+        row = conn.execute(
+            "SELECT restore_id FROM restore.restores WHERE state = 'restored' "
+            "ORDER BY (document->>'epoch')::bigint DESC LIMIT 1"
+        ).fetchone()
+        return None if row is None else self.load(conn, row[0])
+
+    def known(self, conn: Connection, ids: Sequence[UUID]) -> list[str]:
+        """Return those of ``ids`` that ended in restored."""
         rows = conn.execute(
             "SELECT restore_id FROM restore.restores WHERE restore_id = ANY(%s) "
-            "AND state = 'restored' AND (document->>'ended_at')::timestamptz < %s",
-            (list(ids), moment),
+            "AND state = 'restored'",
+            (list(ids),),
         )
         return [str(row[0]) for row in rows]
 

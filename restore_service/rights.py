@@ -55,8 +55,8 @@ def owner_of(conn: Connection, schema: str) -> str | None:
 def copy_rights(conn: Connection, source: str, target: str) -> None:
     """Give the tables of ``target`` the rights that those of the same name have in ``source``.
 
-    Those, and no more: what default privileges gave to new tables is taken back first, for it may
-    have been revoked since.
+    Those, and no more: what default privileges gave to new tables, or what the tables of a kept
+    state had, is taken back first, for it may have been revoked since.
     """
     _take_back(conn, target)
     tables = {
@@ -86,6 +86,39 @@ def _take_back(conn: Connection, schema: str) -> None:
     for table, privilege, *grantee in conn.execute(_TABLE_GRANTS, (schema,)).fetchall():
         on = sql.SQL("{}").format(sql.Identifier(schema, table))
         conn.execute(statement.format(_literal(privilege), on, _grantee(grantee)[0]))
+    for table, column, privilege, *grantee in conn.execute(_COLUMN_GRANTS, (schema,)).fetchall():
+        on = sql.SQL("{}").format(sql.Identifier(schema, table))
+        named = _literal(f'{privilege} ("{column}")')
+        conn.execute(statement.format(named, on, _grantee(grantee)[0]))
+    for role, letter, privilege, *grantee in conn.execute(_DEFAULTS, (schema,)).fetchall():
+        conn.execute(
+            sql.SQL(
+                "ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} REVOKE {} ON {} FROM {}"
+            ).format(
+                _literal(role),
+                sql.Identifier(schema),
+                _literal(privilege),
+                _literal(_DEFAULT_KINDS[letter]),
+                _grantee(grantee)[0],
+            )
+        )
+    _take_row_security_back(conn, schema)
+
+
+def _take_row_security_back(conn: Connection, schema: str) -> None:
+    for table, policy, *_ in conn.execute(_POLICIES, (schema,)).fetchall():
+        conn.execute(
+            sql.SQL("DROP POLICY {} ON {}").format(
+                sql.Identifier(policy), sql.Identifier(schema, table)
+            )
+        )
+    for table, *_ in conn.execute(_ROW_SECURITY, (schema,)).fetchall():
+        name = sql.Identifier(schema, table)
+        conn.execute(
+            sql.SQL(
+                "ALTER TABLE {} DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY"
+            ).format(name)
+        )
 
 
 def _grantee(grantee: list[Any]) -> tuple[sql.Composable, sql.Composable]:

@@ -17,7 +17,7 @@ from shared.archive.manifest import Manifest
 from shared.archive.reader import ArchiveReader, Part, read_ahead
 from shared.archive.verify import KEYRING, KEYRING_DATA_KEY, split_key
 from shared.database import Connection
-from shared.errors import ArchiveMalformed, ManifestMismatch, RestoreFailedError
+from shared.errors import ArchiveMalformed, KeyringError, ManifestMismatch, RestoreFailedError
 from shared.instance.digest import InstanceDigest, digest_schema
 from shared.instance.keyring import RootKey
 from shared.instance.migrate import create_constraints, create_tables, migrate
@@ -146,6 +146,30 @@ def prepare_takeover(conn: Connection, schema: str, position: LogPosition) -> No
     if owner_of(conn, INSTANCE) is not None:
         copy_rights(conn, INSTANCE, schema)
     write_position(conn, replace(position, skipped={}), schema)
+
+
+def empty_schema(conn: Connection, schema: str) -> None:
+    """Take every row out of a staging schema: its state comes from the log alone."""
+    tables = sql.SQL(", ").join(table.identifier for table in list_tables(conn, schema))
+    conn.execute(sql.SQL("TRUNCATE {}").format(tables))
+
+
+def check_keyring(conn: Connection, schema: str, root: RootKey) -> None:
+    """Raise KeyringError when a data key came from the log under another root key than this one.
+
+    The archive's own came unwrapped; those that follow on the log are wrapped as they were then.
+    """
+    row = conn.execute(
+        sql.SQL("SELECT count(*) FROM {} WHERE root_key_id <> %s").format(
+            sql.Identifier(schema, KEYRING)
+        ),
+        (root.id,),
+    ).fetchone()
+    if row is not None and row[0]:
+        raise KeyringError(
+            f"{row[0]} data keys on the log are wrapped under another root key than this place's",
+            hint="Restore where that root key is, or roll forward less far.",
+        )
 
 
 def analyze(conn: Connection, schema: str) -> None:

@@ -12,15 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from restore_service.context import RestoreContext
-from shared.errors import KafkaUnavailable, MessageUnreadable
+from shared.errors import MessageUnreadable
 from shared.instance.events import Restored
 from shared.instance.history import Fence, FenceTracker
 from shared.instance.position import LogPosition
 from shared.instance.reading import Announced, read_announced
 from shared.messages.topics import INSTANCE_EVENTS
-
-READ_RECORDS = 2000
-READ_WAIT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -62,12 +59,7 @@ def _restore_events(context: RestoreContext, present: LogPosition) -> Iterator[A
     if not (same_log and first <= position < end):
         return
     with context.kafka.log_reader(topic) as reader:
-        reader.seek(position)
-        while position < end:
-            batch = reader.poll(READ_RECORDS, READ_WAIT_S)
-            if batch.next_offset == position:
-                raise KafkaUnavailable(f"the log gave nothing at offset {position}")
-            position = batch.next_offset
+        for batch in reader.between(position, end):
             for record in batch.records:
                 with suppress(MessageUnreadable):
                     # A projector stops at one that is. A restore is the way past: it goes on.

@@ -14,7 +14,7 @@ import structlog
 
 from restore_service.context import RestoreContext
 from restore_service.handlers.recover import recover_restores
-from restore_service.handlers.restore import restore_instance
+from restore_service.handlers.run_accepted import run_accepted
 from restore_service.recipient.publish import publish_recipient
 from shared.database import (
     Connection,
@@ -73,4 +73,4 @@ class RestoreWorker:
     def _with_lock(self, conn: Connection) -> None:
         recover_restores(self._context, lambda runner: is_alive(conn, UUID(runner)))
         for restore_id in list(self._context.accepted):
-            restore_instance(self._context, restore_id)
+            run_accepted(self._context, restore_id)

@@ -144,6 +144,26 @@ class TargetMismatch(ConflictError):
     hint = "Name the id of the instance that will be replaced: `secryn status` shows it."
 
 
+class CrossesRestore(ConflictError):
+    code = "restore.crosses_restore"
+    hint = "Take a backup from after that restore, or roll forward to an offset before it."
+
+
+class RollForwardRange(UsageError):
+    code = "restore.roll_forward_range"
+    hint = "Name an offset or a time between the backup and now, or `latest`."
+
+
+class LogGap(ConflictError):
+    code = "log.gap"
+    hint = "Roll forward from a newer backup, or restore this one without a roll-forward."
+
+
+class NotUndoable(ConflictError):
+    code = "restore.not_undoable"
+    hint = "Only the last restore can be undone, and within its window: `secryn restore list`."
+
+
 class DependentObjects(ConflictError):
     code = "restore.dependent_objects"
     hint = "Drop the named objects before the restore and create them again after it."

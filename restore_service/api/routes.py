@@ -7,9 +7,10 @@ from uuid import UUID
 
 from flask import Blueprint, Response, jsonify, request
 
-from restore_service.commands import parse_restore
+from restore_service.commands import RestoreInstance, UndoRestore, parse_command
 from restore_service.context import RestoreContext
 from restore_service.handlers.request_restore import cancel_restore, request_restore
+from restore_service.handlers.request_undo import request_undo
 from restore_service.recipient.publish import publish_recipient
 from restore_service.uploads import store_upload
 from serving.caller import requires
@@ -44,8 +45,16 @@ def create_routes(context: RestoreContext) -> Blueprint:
     @routes.post("/restores")
     @requires("restore")
     def start() -> tuple[Response, int]:
-        restore = request_restore(context, parse_restore(json_body()), http_requester())
+        restore = request_restore(
+            context, parse_command(RestoreInstance, json_body()), http_requester()
+        )
         return jsonify(_shown(context, restore)), 202
+
+    @routes.post("/undos")
+    @requires("restore")
+    def undo() -> tuple[Response, int]:
+        command = parse_command(UndoRestore, json_body())
+        return jsonify(_shown(context, request_undo(context, command, http_requester()))), 202
 
     @routes.get("/restores")
     @requires("read")

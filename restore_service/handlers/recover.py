@@ -118,12 +118,18 @@ def _drop_remains(context: RestoreContext) -> None:
 def _undo_is_over(context: RestoreContext, kept: Sequence[str]) -> list[str]:
     """Return the restores whose old state, one of the schemas ``kept``, no undo can want any more.
 
-    Of one that the history does not know nothing says how old it is: a person decides.
+    Only the last restore can be undone, and within its window. Of one that the history does not
+    know nothing says how old it is: a person decides.
     """
     ids = [UUID(schema.rsplit("_", 1)[1]) for schema in kept]
-    since = datetime.now(UTC) - timedelta(seconds=context.settings.restore.undo_window_s)
     with context.transaction("looking for the undo window") as conn:
-        return context.history.restored_before(conn, ids, since)
+        known, last = context.history.known(conn, ids), context.history.last_restored(conn)
+    if last is None:
+        return []
+    ended_at = datetime.fromisoformat(last.facts["ended_at"])
+    window = timedelta(seconds=context.settings.restore.undo_window_s)
+    open_until = ended_at + window
+    return [i for i in known if i != last.restore_id or datetime.now(UTC) > open_until]
 
 
 def _note_dropped(context: RestoreContext, restore_id: str) -> None:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from restore_service import events as ev
 from restore_service.checks import check_target
 from restore_service.commands import RestoreInstance
-from restore_service.context import RestoreContext
+from restore_service.context import AcceptedRestore, RestoreContext
+from restore_service.requests import Request, known_request, store_request
 from restore_service.uploads import uploaded_sha256
 from serving.requester import Requester
 from shared.archive.age import recipient_fingerprint
 from shared.audit import AuditEntry
-from shared.errors import (
-    BackupNotFound,
-    ConcurrencyConflict,
-    ConflictError,
-    ObjectNotFound,
-    RestoreInProgress,
-)
+from shared.errors import BackupNotFound, ConflictError, ObjectNotFound
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.topics import RESTORE_EVENTS
 
@@ -34,44 +28,28 @@ def request_restore(
     """
     requester.require("restore")
     restore_id = str(command.restore_id)
-    with context.transaction("looking for the restore") as conn:
-        if context.history.exists(conn, restore_id):
-            return context.history.get(conn, restore_id)
+    if (known := known_request(context, restore_id)) is not None:
+        return known
     check_target(context, command)
     upload_sha256 = _check_source(context, command)
     key = context.recipients.unseal(command, upload_sha256)
     fingerprint = recipient_fingerprint(key.identity.to_recipient().encode())
-    requested = NewEvent(
-        ev.REQUESTED,
-        {
-            "restore_id": restore_id,
-            "command_id": str(command.command_id),
-            "target_instance_id": str(command.target_instance_id),
-            "backup_id": None if command.backup_id is None else str(command.backup_id),
-            "upload_id": None if command.upload_id is None else str(command.upload_id),
-            "reason": command.reason,
-            "key_fingerprint": fingerprint,
-            "runner": context.runner,
-        },
-        RESTORE_EVENTS,
-    )
-    meta = EventMeta(requester.name, requester.correlation_id, str(command.command_id))
-    entry = AuditEntry(
-        "restore.run", "success", requester.name, "restore", restore_id, requester.source,
-        message=command.reason, details={"trust_signer": command.trust_signer},
-    )  # fmt: skip
-    with context.transaction("storing the request") as conn:
-        context.store.lock_appends(conn)
-        running = context.history.open_ids(conn)
-        if running and running != [restore_id]:
-            raise RestoreInProgress(f"the restore {running[0]} is not over")
-        # Where the same command came in twice at once, the other copy stored it.
-        with suppress(ConcurrencyConflict), conn.transaction():
-            context.history.append(conn, restore_id, 0, [requested], meta)
-            context.audit.record(conn, entry, requester.correlation_id)
-            # In memory before it can be seen as requested: the worker finds the key.
-            context.accept(restore_id, command, key)
-        return context.history.get(conn, restore_id)
+    data = {
+        "kind": "restore",
+        "restore_id": restore_id,
+        "command_id": str(command.command_id),
+        "target_instance_id": str(command.target_instance_id),
+        "backup_id": None if command.backup_id is None else str(command.backup_id),
+        "upload_id": None if command.upload_id is None else str(command.upload_id),
+        "roll_forward": None if command.roll_forward is None else str(command.roll_forward),
+        "reason": command.reason,
+        "key_fingerprint": fingerprint,
+        "runner": context.runner,
+    }
+    accepted = AcceptedRestore(command, key)
+    details = {"trust_signer": command.trust_signer}
+    request = Request("restore.run", restore_id, data, accepted, command.reason, details)
+    return store_request(context, request, requester)
 
 
 def _check_source(context: RestoreContext, command: RestoreInstance) -> str | None:

@@ -42,6 +42,7 @@ class RestoreClient:
         source_instance_id: str | None = None,
         trust_signer: str | None = None,
         environment: str | None = None,
+        roll_forward: str | int | None = None,
     ) -> Json:
         """Ask for the whole instance to be replaced; return ``restore_id`` and ``state``.
 
@@ -69,9 +70,28 @@ class RestoreClient:
             "source_instance_id": source_instance_id,
             "trust_signer": trust_signer,
             "environment": environment,
+            "roll_forward": roll_forward,
         }
         command |= {name: value for name, value in optional.items() if value is not None}
         return self.connection.call("POST", "/api/v1/restores", command)
+
+    def undo(
+        self,
+        *,
+        target_instance_id: str,
+        reason: str,
+        restore_id: str | None = None,
+        environment: str | None = None,
+    ) -> Json:
+        """Ask for what the last restore replaced to be put back; return ``restore_id``, ``state``."""
+        command: Json = {
+            "command_id": new_command_id(),
+            "target_instance_id": target_instance_id,
+            "reason": reason,
+        }
+        optional = {"restore_id": restore_id, "environment": environment}
+        command |= {name: value for name, value in optional.items() if value is not None}
+        return self.connection.call("POST", "/api/v1/undos", command)
 
     def wait(self, restore_id: str, progress: Progress | None = None) -> Json:
         """Return the restore when it ended, whichever way."""

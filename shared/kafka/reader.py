@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import TopicAuthorizationFailedError
 
+from shared.errors import KafkaUnavailable
 from shared.kafka.faults import kafka_faults
+
+READ_WAIT_S: Final = 1.0
+# For so long a reader in the middle of the log may get nothing.
+SILENCE_S: Final = 15.0
 
 
 class Record(NamedTuple):
@@ -83,6 +90,30 @@ class LogReader:
             # The client's own position may be past a marker that follows the last record.
             next_offset = max(next_offset, records[-1].offset + 1)
         return Batch(records, next_offset)
+
+    def between(self, start: int, end: int, max_records: int = 2000) -> Iterator[Batch]:
+        """Read the records from ``start`` to before ``end``; memory is that of one read.
+
+        ``end`` is not behind the last stable offset. Raises KafkaUnavailable when the log gives
+        nothing for so long, and as ``poll`` does.
+        """
+        self.seek(start)
+        position, deadline = start, time.monotonic() + SILENCE_S
+        while position < end:
+            batch = self.poll(max_records, READ_WAIT_S)
+            if batch.next_offset > position:
+                deadline = time.monotonic() + SILENCE_S
+            elif time.monotonic() > deadline:
+                raise KafkaUnavailable(f"{self.topic} gave nothing at offset {position}")
+            position = batch.next_offset
+            yield Batch([r for r in batch.records if r.offset < end], min(position, end))
+
+    def first_offset_at(self, timestamp_ms: int) -> int | None:
+        """Return the first offset whose time is not before ``timestamp_ms``, or None behind all."""
+        with kafka_faults(f"looking for a time in {self.topic}"):
+            found = self._consumer.offsets_for_times({self._partition: timestamp_ms})
+        entry = found.get(self._partition)
+        return None if entry is None else int(entry.offset)
 
     def close(self) -> None:
         """Close the connection."""

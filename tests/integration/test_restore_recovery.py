@@ -18,7 +18,7 @@ from restore_service.context import AcceptedRestore
 from restore_service.fence import exclusive_guard
 from restore_service.handlers.finish import give_up
 from restore_service.handlers.recover import recover_restores
-from restore_service.handlers.restore import restore_instance
+from restore_service.handlers.run_accepted import run_accepted
 from restore_service.staging import staging_name
 from restore_service.uploads import archive_name, store_upload
 from shared.errors import Interrupted, NoSpace, PostgresUnavailable, RestoreFailedError
@@ -56,7 +56,7 @@ def test_a_restore_that_was_given_up_for_dead_is_not_run_afterwards(restoring: R
     # Both lost PostgreSQL; the other one was back first and found nobody who holds the key.
     recover_restores(restoring.another_process(), nobody_lives)
     ended = restoring.types(restore_id)
-    restore_instance(restoring.context, restore_id)
+    run_accepted(restoring.context, restore_id)
     assert restoring.types(restore_id) == ended == [ev.REQUESTED, ev.FAILED]
     assert not restoring.context.accepted
 

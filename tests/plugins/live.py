@@ -99,7 +99,9 @@ class Live:
 
     def state(self) -> tuple[str, set[str], LogPosition]:
         """Return what a refused request leaves as it was."""
-        return self.digest(), self.schemas(), self.position()
+        # What earlier restores replaced is dropped at its own time.
+        schemas = {name for name in self.schemas() if not name.startswith("instance_before_")}
+        return self.digest(), schemas, self.position()
 
     # Backups and restores
 

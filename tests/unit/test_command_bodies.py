@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from uuid import uuid4
 
 import pytest
 from flask import Flask
 
 from backup_service.commands import parse_create_message
-from restore_service.commands import parse_restore_message
+from restore_service.commands import RestoreInstance, UndoRestore, parse_message
 from serving.app import Readiness, create_app
 from serving.caller import PERMISSIONS, Caller
 from serving.requester import BODY_MAX_BYTES, json_body
 from shared.errors import MAX_MESSAGE_CHARS, SecrynError
 
-PARSERS = [parse_create_message, parse_restore_message]
+PARSERS = [
+    parse_create_message,
+    partial(parse_message, RestoreInstance),
+    partial(parse_message, UndoRestore),
+]
 DEEP = b"[" * 100_000
 TYPE_OF = {"Content-Type": "application/json", "Authorization": "Bearer t"}
 

@@ -1,0 +1,169 @@
+"""How far a restore rolls forward: the offset X, and the way there from the backup's S."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from restore_service.commands import RollForward
+from restore_service.context import RestoreContext
+from shared.errors import CrossesRestore, LogLost, RollForwardRange, UnavailableError
+from shared.instance.replay import check_whole, read_spans
+from shared.instance.retrace import BEGINNING, Base, Crossing, LogName, Span, Stretch, retrace
+from shared.kafka import LogAdmin, LogReader
+from shared.messages.topics import INSTANCE_EVENTS
+
+RECEIPT_SUFFIX: Final = ".receipt.json"
+NAMED_BACKUPS: Final = 5
+
+Look = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Way:
+    """What is folded into ``base`` for the state of the log before ``target``."""
+
+    base: Base
+    target: int
+    stretches: list[Stretch]
+
+    @property
+    def offsets(self) -> int:
+        """Return how many offsets are read."""
+        return sum(stretch.end - stretch.start for stretch in self.stretches)
+
+
+@dataclass
+class _Log:
+    """The instance's log, with its present ends."""
+
+    context: RestoreContext
+    reader: LogReader
+    name: LogName
+    beginning: int
+    end: int
+    look: Look
+
+    def spans(self, start: int) -> list[Span]:
+        # What a log that was cut no longer has is found missing behind this.
+        start = max(start, self.beginning)
+        spans = read_spans(
+            self.reader, self.context.issuers, start, self.end, lambda _: self.look()
+        )
+        if start > self.beginning and spans and spans[-1].end is None:
+            # Open to the end: real, or a late Started whose number was used before ``start``.
+            everything = self.spans(self.beginning)
+            return [span for span in everything if span.fence_offset >= start]
+        return spans
+
+
+def plan_way(
+    context: RestoreContext, facts: dict[str, Any], wanted: RollForward, end: int | None, look: Look
+) -> Way:
+    """Return the way from the backup that ``facts`` describe to where ``wanted`` says.
+
+    ``end`` is the fence's offset F once it stands; before, the log's present end. Raises LogLost
+    (the archive is of another log), RollForwardRange, CrossesRestore, LogGap, KafkaUnavailable.
+    """
+    topic = context.kafka.topic(INSTANCE_EVENTS)
+    with context.kafka.admin() as admin, context.kafka.log_reader(topic) as reader:
+        name = _same_log(admin, topic, facts)
+        present = admin.last_stable_offset(topic) if end is None else end
+        known = _Log(context, reader, name, admin.beginning_offset(topic), present, look)
+        target = _target(known, facts["offset"], wanted)
+        return _way(known, Base(facts["offset"], facts["source_epoch"]), target)
+
+
+def way_between(context: RestoreContext, base: Base, target: int, look: Look) -> Way:
+    """Return the way from a state of the present log to the one before ``target``.
+
+    Raises CrossesRestore, LogGap, KafkaUnavailable.
+    """
+    topic = context.kafka.topic(INSTANCE_EVENTS)
+    with context.kafka.admin() as admin, context.kafka.log_reader(topic) as reader:
+        identity = admin.log_identity(topic)
+        name = (identity.cluster_id, identity.topic_id)
+        known = _Log(context, reader, name, admin.beginning_offset(topic), target, look)
+        return _way(known, base, target)
+
+
+def _same_log(admin: LogAdmin, topic: str, facts: dict[str, Any]) -> LogName:
+    identity = admin.log_identity(topic)
+    name = (identity.cluster_id, identity.topic_id)
+    if name != (facts["cluster_id"], facts["topic_id"]):
+        raise LogLost(
+            f"the backup was made on topic {facts['topic_id']} of cluster {facts['cluster_id']}; "
+            f"here is topic {name[1]} of cluster {name[0]}",
+            hint="Restore without a roll-forward: the events behind this backup are not here.",
+        )
+    return name
+
+
+def _target(known: _Log, start: int, wanted: RollForward) -> int:
+    if wanted == "latest":
+        return known.end
+    if isinstance(wanted, datetime):
+        found = known.reader.first_offset_at(_milliseconds(wanted))
+        target = known.end if found is None else min(found, known.end)
+    else:
+        assert isinstance(wanted, int)
+        target = wanted
+    if not start <= target <= known.end:
+        raise RollForwardRange(
+            f"offset {target} does not lie between the backup's {start} and the log's {known.end}"
+        )
+    return target
+
+
+def _milliseconds(moment: datetime) -> int:
+    """Return the first whole millisecond that is not before ``moment``."""
+    microseconds = round(moment.timestamp() * 1_000_000)
+    return -(-microseconds // 1000)
+
+
+def _way(known: _Log, base: Base, target: int) -> Way:
+    try:
+        stretches = retrace(known.name, base, known.spans(base.offset), target)
+    except Crossing as crossing:
+        base, stretches = BEGINNING, _from_the_beginning(known, crossing, target)
+    check_whole(stretches, known.beginning)
+    return Way(base, target, stretches)
+
+
+def _from_the_beginning(known: _Log, crossing: Crossing, target: int) -> list[Stretch]:
+    if known.beginning == 0:
+        with suppress(Crossing):
+            return retrace(known.name, BEGINNING, known.spans(0), target)
+    span = crossing.span
+    raise CrossesRestore(
+        f"the way to offset {target} leads across restore {span.restore_id} at offsets "
+        f"{span.fence_offset} to {span.end}, whose state is neither in this archive nor on the log",
+        hint=_instead(known, span),
+    )
+
+
+def _instead(known: _Log, span: Span) -> str:
+    before = f"Roll forward to offset {span.fence_offset} at most"
+    later = _backups_behind(known, span.end or 0)
+    if not later:
+        return f"{before}; there is no backup of after that restore."
+    return f"{before}, or start from a backup of after it: {', '.join(later)}."
+
+
+def _backups_behind(known: _Log, offset: int) -> list[str]:
+    """Return the oldest backups of this log that were made behind ``offset``, by their receipts."""
+    found: list[tuple[int, str]] = []
+    for info in known.context.backups.list():
+        if not info.name.endswith(RECEIPT_SUFFIX):
+            continue
+        with suppress(ValueError, KeyError, TypeError, UnavailableError):
+            with known.context.backups.open(info.name) as source:
+                facts = json.loads(source.read())["receipt"]
+            same_log = (facts["cluster_id"], facts["topic_id"]) == known.name
+            if same_log and int(facts["offset"]) > offset:
+                found.append((int(facts["offset"]), str(facts["backup_id"])))
+    return [backup_id for _, backup_id in sorted(found)[:NAMED_BACKUPS]]

@@ -1,0 +1,108 @@
+"""Fold stretches of the log into a schema: for a roll-forward, an undo, a rebuild, a rehearsal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from shared.database import Connection
+from shared.errors import LogGap, MessageUnreadable
+from shared.instance.fold import LoggedEvent
+from shared.instance.history import ClosedAborted, ClosedRestored, FenceTracker, Opened
+from shared.instance.reading import Announced, Skipped, read_announced, read_record
+from shared.instance.retrace import Span, Stretch
+from shared.instance.store import apply_batch
+from shared.kafka import LogReader
+from shared.messages import IssuerRegistry
+
+BATCH_EVENTS: Final = 5_000
+
+OnProgress = Callable[[int], None]
+
+
+@dataclass
+class Replayed:
+    """What became of the events of all stretches."""
+
+    applied: int = 0
+    rejected: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+def read_spans(
+    reader: LogReader, issuers: IssuerRegistry, start: int, end: int, on_progress: OnProgress
+) -> list[Span]:
+    """Return every fence that opened in ``log[start .. end)``; no body but theirs is read.
+
+    Where ``start`` is not the beginning of the log, a Started whose number was used before it
+    looks like a fence that stays open. ``on_progress`` gets the next offset, and may raise.
+    """
+    tracker, spans = FenceTracker(0), list[Span]()
+    for batch in reader.between(start, end):
+        on_progress(batch.next_offset)
+        for record in batch.records:
+            announced = None
+            with suppress(MessageUnreadable):
+                announced = read_announced(record, issuers)
+            if announced is not None:
+                _see(tracker, spans, announced)
+    return spans
+
+
+def _see(tracker: FenceTracker, spans: list[Span], announced: Announced) -> None:
+    verdict = tracker.see(announced.offset, announced.event)
+    if isinstance(verdict, Opened):
+        spans.append(Span(verdict.fence.restore_id, announced.offset, None, None))
+    elif isinstance(verdict, ClosedAborted | ClosedRestored):
+        restored = verdict.event if isinstance(verdict, ClosedRestored) else None
+        opened = spans.pop()
+        spans.append(Span(opened.restore_id, opened.fence_offset, announced.offset, restored))
+
+
+def check_whole(stretches: Sequence[Stretch], beginning: int) -> None:
+    """Raise LogGap when the log begins at ``beginning``, behind the first event that is needed."""
+    first = min((stretch.start for stretch in stretches), default=beginning)
+    if first < beginning:
+        raise LogGap(f"the log no longer has the offsets {first} to {beginning - 1}")
+
+
+def replay(
+    conn: Connection,
+    schema: str,
+    reader: LogReader,
+    issuers: IssuerRegistry,
+    stretches: Sequence[Stretch],
+    *,
+    on_progress: OnProgress,
+) -> Replayed:
+    """Fold ``stretches`` into ``schema`` in the caller's transaction, a batch at a time.
+
+    ``on_progress`` gets how many offsets were read, and may raise. Raises MessageUnreadable for an
+    event that cannot be decoded, naming its offset, and KafkaUnavailable.
+    """
+    replayed, done = Replayed(), 0
+    for stretch in stretches:
+        for batch in reader.between(stretch.start, stretch.end, BATCH_EVENTS):
+            events: list[LoggedEvent] = []
+            for record in batch.records:
+                try:
+                    found = read_record(record, stretch.epoch, issuers)
+                except MessageUnreadable as error:
+                    raise MessageUnreadable(
+                        f"the event at offset {record.offset} cannot be decoded: {error.message}",
+                        hint=f"Roll forward to offset {record.offset}, or to one before it.",
+                    ) from error
+                if isinstance(found, LoggedEvent):
+                    events.append(found)
+                elif isinstance(found, Skipped):
+                    replayed.skipped[found.reason] += 1
+            if events:
+                result = apply_batch(conn, schema, events, stretch.epoch)
+                replayed.applied += result.applied
+                replayed.rejected += result.rejected
+            on_progress(done + batch.next_offset - stretch.start)
+        done += stretch.end - stretch.start
+    return replayed
