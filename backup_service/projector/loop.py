@@ -17,7 +17,7 @@ from backup_service.projector.session import Session
 from backup_service.projector.settings import FoldSettings
 from backup_service.projector.status import ProjectorStatus, Stopped
 from backup_service.projector.store import SCHEMA, Store
-from shared.errors import LogLost, SecrynError, UnavailableError
+from shared.errors import Interrupted, LogLost, SecrynError, UnavailableError
 from shared.instance.position import LogPosition, read_position
 from shared.kafka import Kafka
 from shared.messages import IssuerRegistry
@@ -62,6 +62,8 @@ class Projector:
             batches = self._status.snapshot().batches
             try:
                 self._session(stop)
+            except Interrupted:
+                return
             except StoreMoved:
                 log.warning("projector.store_moved")
             except Halt as halt:

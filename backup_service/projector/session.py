@@ -18,10 +18,12 @@ from backup_service.projector.logcheck import check_bounds, check_identity, chec
 from backup_service.projector.segment import Segment, read_segment
 from backup_service.projector.status import ProjectorStatus, Stopped
 from backup_service.projector.store import Advance, Store
-from shared.errors import MessageUnreadable, NeedsArchive
+from shared.errors import Interrupted, MessageUnreadable, NeedsArchive
 from shared.instance.history import ClosedAborted, ClosedRestored, Fence, FenceTracker, Opened
 from shared.instance.position import LogPosition
 from shared.instance.reading import Announced, read_announced
+from shared.instance.replay import read_spans, replay
+from shared.instance.retrace import BEGINNING, Crossing, Stretch, retrace
 from shared.kafka import LogAdmin, LogReader, Record
 from shared.messages import IssuerRegistry
 
@@ -54,6 +56,7 @@ class Session:
         self._batch_events = batch_events
         self._poll_timeout_s = poll_timeout_s
         self._looked_at = time.monotonic()
+        self._stop = threading.Event()
         # Events that were read behind the open fence, from F + 1 on.
         self._behind_fence = 0
 
@@ -62,6 +65,7 @@ class Session:
 
         Raises LogLost, Halt, StoreMoved, and what the connections raise.
         """
+        self._stop = stop
         high_watermark = check_log(self._store.position, self._admin, self._reader)
         self._reader.seek(self._store.position.position)
         self._tracker = FenceTracker.at(self._store.position)
@@ -148,7 +152,21 @@ class Session:
         if (row.fence_no, row.epoch) != (closed.fence.fence_no, closed.event.epoch):
             if not row.same_place(self._store.position):
                 raise StoreMoved
-            # This state was rebuilt from the log and did not live through the restore.
+            self._rebuild(closed, announced)
+            return
+        self._store.position = row
+        advance = Advance(closed.offset + 1, (announced.offset, announced.event_id))
+        advance.skipped["fenced"] = self._behind_fence
+        self._store.lower_fence(self._tracker.highest_fence_no, advance)
+
+    def _rebuild(self, closed: ClosedRestored, announced: Announced) -> None:
+        """Go past a restore that this state did not live through: it was rebuilt from the log.
+
+        The log alone leads there if it is whole and the restore's source was made of it. All rows
+        are made anew in one transaction: a reader sees the state before or the one after.
+        """
+        stretches = self._way_past(closed)
+        if stretches is None:
             raise Halt(
                 Stopped(
                     NeedsArchive.code,
@@ -158,10 +176,31 @@ class Session:
                     backup_id=str(closed.event.backup_id),
                 )
             )
-        self._store.position = row
-        advance = Advance(closed.offset + 1, (announced.offset, announced.event_id))
-        advance.skipped["fenced"] = self._behind_fence
-        self._store.lower_fence(self._tracker.highest_fence_no, advance)
+        log.warning("projector.rebuilding", **_fence_facts(closed.fence))
+        self._store.rebuild(
+            lambda conn, schema: replay(
+                conn, schema, self._reader, self._issuers, stretches, on_progress=self._live_on
+            ),
+            Advance(closed.offset + 1, (announced.offset, announced.event_id)),
+            epoch=closed.event.epoch,
+            highest_fence_no=self._tracker.highest_fence_no,
+        )
+
+    def _way_past(self, closed: ClosedRestored) -> list[Stretch] | None:
+        behind, position = closed.offset + 1, self._store.position
+        if self._admin.beginning_offset(self._reader.topic) > 0:
+            return None
+        spans = read_spans(self._reader, self._issuers, 0, behind, self._live_on)
+        try:
+            name = (str(position.cluster_id), str(position.topic_id))
+            return retrace(name, BEGINNING, spans, behind)
+        except Crossing:
+            return None
+
+    def _live_on(self, _: int) -> None:
+        if self._stop.is_set():
+            raise Interrupted("the projector stopped in the middle of a rebuild")
+        self._status.live()
 
     def _look(self) -> None:
         """Once a second: is it still this log, is the row still where we left it?"""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 from uuid import UUID
+
+from psycopg import sql
 
 from backup_service.projector.faults import StoreMoved
 from shared.database import Connection, Lock, lock_transaction
@@ -23,6 +25,7 @@ from shared.instance.position import (
     write_position,
 )
 from shared.instance.store import apply_batch
+from shared.instance.workingset import TABLES
 from shared.kafka import LogIdentity
 
 SCHEMA: Final = "instance"
@@ -106,6 +109,32 @@ class Store:
                 fence_restore_id=None,
                 fence_offset=None,
                 highest_fence_no=max(highest_fence_no, moved.highest_fence_no),
+            )
+
+    def rebuild(
+        self,
+        fill: Callable[[Connection, str], object],
+        advance: Advance,
+        *,
+        epoch: int,
+        highest_fence_no: int,
+    ) -> None:
+        """Replace every row by what ``fill`` makes, and close the fence behind it; all or nothing.
+
+        Deleted, not truncated: whoever reads meanwhile sees the rows as they were. Raises
+        StoreMoved, and what ``fill`` raises.
+        """
+        with self._guarded() as step:
+            for table in reversed(TABLES):
+                self._conn.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(SCHEMA, table)))
+            fill(self._conn, SCHEMA)
+            step.then = replace(
+                _moved(step.found, advance),
+                epoch=epoch,
+                fence_no=None,
+                fence_restore_id=None,
+                fence_offset=None,
+                highest_fence_no=max(highest_fence_no, step.found.highest_fence_no),
             )
 
     @contextmanager

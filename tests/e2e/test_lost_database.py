@@ -40,10 +40,11 @@ def backed_up(stack: StackUnderTest, folder: Path) -> tuple[Json, Path, Path]:
     return backup, file, key
 
 
-def restore(stack: StackUnderTest, file: Path, key: Path) -> Json:
+def restore(stack: StackUnderTest, file: Path, key: Path, source: str | None = None) -> Json:
     done = stack.secryn(
         *("restore", "run", "--file", str(file), "--key-file", str(key)),
         *("--instance", stack.status()["instance_id"], "--yes"),
+        *(() if source is None else ("--source-instance", source)),
     )
     document: Json = json.loads(done.stdout)
     return document
@@ -103,15 +104,43 @@ def test_a_restore_that_died_with_the_database_is_aborted_and_what_follows_count
     assert digest(stack) != before
 
 
-def test_a_log_with_a_restore_in_it_is_never_folded_past_it_and_a_restore_is_the_way_out(
+def test_the_log_leads_past_a_restore_and_an_undo_of_its_own_backups(
     new_stack: Callable[..., StackUnderTest], tmp_path: Path
 ) -> None:
     stack = new_stack()
     stack.up()
     stack.secryn("sample", "load")
-    first, file, key = backed_up(stack, tmp_path)
+    _, file, key = backed_up(stack, tmp_path)
     write(stack)
-    assert restore(stack, file, key)["epoch"] == 2
+    restore(stack, file, key)
+    write(stack)
+    restore(stack, file, key)
+    write(stack)
+    stack.secryn("restore", "undo", "--instance", stack.status()["instance_id"], "--yes")
+    write(stack)
+    before, epoch = digest(stack), instance(stack)["epoch"]
+    lose_the_database(stack)
+    stack.up()
+    eventually(lambda: digest(stack) == before, "the log is retraced", timeout_s=60)
+    assert instance(stack)["epoch"] == epoch == 4
+    write(stack)
+    again, again_file, again_key = backed_up(stack, tmp_path)
+    assert restore(stack, again_file, again_key)["epoch"] == 5
+    assert digest(stack) == again["digest"]
+
+
+def test_a_log_with_a_restore_from_another_log_is_never_folded_past_it_and_a_restore_is_the_way_out(
+    new_stack: Callable[..., StackUnderTest], tmp_path: Path
+) -> None:
+    source = new_stack()
+    source.up()
+    source.secryn("sample", "load")
+    first, file, key = backed_up(source, tmp_path)
+    origin = source.status()["instance_id"]
+    source.down()
+    stack = new_stack()
+    stack.up()
+    assert restore(stack, file, key, origin)["epoch"] == 2
     write(stack)
     last, last_file, last_key = backed_up(stack, tmp_path)
     lose_the_database(stack)
