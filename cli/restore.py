@@ -43,6 +43,9 @@ def run(
             help="Go on from the backup along the log: to its end, to an offset, to a moment.",
         ),
     ] = None,
+    outside_window: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Why outside of the maintenance windows.")
+    ] = None,
     reason: Reason = "by hand",
     yes: Yes = False,
     state: State = DEFAULT_STATE,
@@ -65,6 +68,7 @@ def run(
             trust_signer=trust_signer,
             environment=stack.environment,
             roll_forward=_roll_forward(roll_forward),
+            outside_window=outside_window,
         )
         with shown("Restore", quiet=as_json) as progress:
             restore = stack.restores.wait(restore["restore_id"], progress)
@@ -126,6 +130,13 @@ def _confirm(stack: Connected, instance: str, yes: bool) -> None:
         return
     typer.echo(
         f"This replaces EVERYTHING in the instance {instance} ({stack.environment}).", err=True
+    )
+    space = stack.restores.space()
+    free = "unknown" if space["free_bytes"] is None else f"{space['free_bytes']:,} bytes"
+    typer.echo(
+        f"The present state ({space['kept_bytes']:,} bytes) is kept for {space['kept_s'] // 3600} "
+        f"hours, to undo it. Free on the database's disk: {free}.",
+        err=True,
     )
     typed = typer.prompt("Type the id of the instance to go on", err=True)
     if typed.strip() != instance:

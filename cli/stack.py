@@ -26,7 +26,15 @@ PostgresUrl = Annotated[
 KafkaConfig = Annotated[
     Path | None,
     typer.Option(
-        help="TOML file with the section [kafka]: your own Kafka instead of the embedded."
+        resolve_path=True,
+        help="TOML file with the section [kafka]: your own Kafka instead of the embedded.",
+    ),
+]
+Settings = Annotated[
+    Path | None,
+    typer.Option(
+        resolve_path=True,
+        help="TOML file with settings of the processes, such as [restore.restore]: see docs/settings.md.",
     ),
 ]
 Foreground = Annotated[
@@ -45,6 +53,7 @@ def up(  # noqa: PLR0917
     environment_kind: EnvironmentKind = None,
     postgres_url: PostgresUrl = None,
     kafka_config: KafkaConfig = None,
+    settings: Settings = None,
     foreground: Foreground = False,
     as_json: Json = False,
 ) -> None:
@@ -52,7 +61,7 @@ def up(  # noqa: PLR0917
     from deploy.embedded import stack
     from deploy.embedded.wishes import Wishes
 
-    wishes = Wishes(environment, environment_kind, postgres_url, kafka_config)
+    wishes = Wishes(environment, environment_kind, postgres_url, kafka_config, settings)
     if foreground:
         sys.exit(stack.run_in_foreground(state, wishes, _tell))
     found = stack.up(state, wishes, _tell)

@@ -37,6 +37,7 @@ class CheckedArchive:
 
     sha256: str
     size_bytes: int
+    copy_bytes: int
     facts: dict[str, Any]
 
 
@@ -88,7 +89,9 @@ def check_archive(
     with open_source(context, command) as source:
         archive = open_archive(source, [key.identity])
         _check_origin(context, command, archive)
-        for _ in archive.parts():
+        copy_bytes = 0
+        for part in archive.parts():
+            copy_bytes += len(part.copy)
             on_progress(archive.size_bytes)
     manifest = archive.manifest
     trusted_by = check_trust(
@@ -115,7 +118,7 @@ def check_archive(
         "cluster_id": header.cluster_id,
         "topic_id": header.topic_id,
     }
-    return CheckedArchive(archive.sha256, archive.size_bytes, facts)
+    return CheckedArchive(archive.sha256, archive.size_bytes, copy_bytes, facts)
 
 
 def _check_origin(

@@ -39,6 +39,8 @@ class RestoreInstance(BaseModel):
     trust_signer: Line | None = None
     environment: Line | None = None
     roll_forward: RollForward | None = None
+    # Why it may begin outside of the maintenance windows.
+    outside_window: Line | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

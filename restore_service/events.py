@@ -20,6 +20,8 @@ FAILED = PREFIX + "failed.v1"
 CANCEL_REQUESTED = PREFIX + "cancel_requested.v1"
 CANCELLED = PREFIX + "cancelled.v1"
 REJECTED = PREFIX + "rejected.v1"
+NOTICE_GIVEN = PREFIX + "notice_given.v1"
+NOTICE_OVER = PREFIX + "notice_over.v1"
 UNDONE = PREFIX + "undone.v1"
 PREVIOUS_DROPPED = PREFIX + "previous_dropped.v1"
 RECIPIENT_PUBLISHED = PREFIX + "recipient_published.v1"
@@ -35,6 +37,17 @@ _STATES = {
     FAILED: "failed",
     CANCELLED: "cancelled",
 }
+# Of these events the named fields are shown with the restore.
+_SHOWN = {
+    LOADED: ("proof",),
+    NOTICE_GIVEN: ("notice",),
+    UNDONE: ("undone_by",),
+    COMPLETED: ("duration_s",),
+    ABORTED: ("error",),
+    FAILED: ("error",),
+    CANCELLED: ("error",),
+}
+_ENDS = frozenset({COMPLETED, ABORTED, FAILED, CANCELLED})
 ENDED = frozenset({"restored", "aborted", "failed", "cancelled"})
 
 
@@ -83,36 +96,34 @@ def fold_restore(restore_id: object, events: Iterable[StoredEvent]) -> Restore:
 
 
 def _apply(restore: Restore, event: StoredEvent) -> None:
-    at = event.occurred_at.isoformat()
     if event.type == REQUESTED:
         restore.runner = event.data["runner"]
-        shown = {name: value for name, value in event.data.items() if name != "runner"}
-        restore.facts = {"kind": "restore", "undo_of": None} | shown | {
+    elif event.type == RestoreStarted.TYPE:
+        restore.fence_no = event.data["fence_no"]
+    elif event.type == CUT_OVER:
+        restore.cut_over = True
+    elif event.type in (Restored.TYPE, RestoreAborted.TYPE):
+        restore.closed = True
+    elif event.type == CANCEL_REQUESTED:
+        restore.cancel_requested = True
+    restore.facts |= _facts_of(event)
+
+
+def _facts_of(event: StoredEvent) -> dict[str, Any]:
+    """Return what an event adds to what is shown of its restore."""
+    data, at = event.data, event.occurred_at.isoformat()
+    if event.type == REQUESTED:
+        shown = {name: value for name, value in data.items() if name != "runner"}
+        return {"kind": "restore", "undo_of": None} | shown | {
             "requested_by": event.actor, "requested_at": at,
             "correlation_id": event.correlation_id, "epoch": None, "error": None,
         }  # fmt: skip
-    elif event.type == CHECKED:
-        restore.facts["checks"] = event.data["checks"]
-        restore.facts["backup_id"] = event.data["checks"]["backup_id"]
-        if "undo_of" in event.data["checks"]:
-            restore.facts["undo_of"] = event.data["checks"]["undo_of"]
-    elif event.type == RestoreStarted.TYPE:
-        restore.fence_no = event.data["fence_no"]
-    elif event.type == LOADED:
-        restore.facts["proof"] = event.data["proof"]
-    elif event.type == CUT_OVER:
-        restore.cut_over = True
-        restore.facts |= event.data["outcome"]
-    elif event.type in (Restored.TYPE, RestoreAborted.TYPE):
-        restore.closed = True
-    elif event.type == PREVIOUS_DROPPED:
-        restore.facts["kept_as"] = None
-    elif event.type == UNDONE:
-        # What it replaced is the instance again.
-        restore.facts |= {"kept_as": None, "undone_by": event.data["undone_by"]}
-    elif event.type == CANCEL_REQUESTED:
-        restore.cancel_requested = True
-    elif event.type == COMPLETED:
-        restore.facts |= {"ended_at": at, "duration_s": event.data["duration_s"]}
-    elif event.type in (ABORTED, FAILED, CANCELLED):
-        restore.facts |= {"ended_at": at, "error": event.data["error"]}
+    if event.type == CHECKED:
+        return {"checks": data["checks"], "backup_id": data["checks"]["backup_id"]}
+    if event.type == CUT_OVER:
+        return dict(data["outcome"])
+    facts = {name: data[name] for name in _SHOWN.get(event.type, ())}
+    if event.type in (UNDONE, PREVIOUS_DROPPED):
+        # What it replaced is the instance again, or gone.
+        facts["kept_as"] = None
+    return facts | ({"ended_at": at} if event.type in _ENDS else {})

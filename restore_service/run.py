@@ -23,6 +23,7 @@ class Step(StrEnum):
 
     CHECK = "checking the archive"
     CHECK_KEPT = "checking the state that was kept"
+    NOTICE = "waiting for the time that was announced"
     GUARD = "waiting for a running backup"
     FENCE = "raising the fence"
     DELIVERY = "waiting for the log to take the fence"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from restore_service.window import Window, zone_of
 from shared.settings import HttpSettings, KafkaSettings, PlaceSettings, PostgresSettings, Section
 
 
@@ -38,10 +40,47 @@ class RestoreSettings(Section):
     undo_window_s: int = Field(
         default=86_400, ge=0, description="How long the replaced state is kept."
     )
+    database_folder: Path | None = Field(
+        default=None,
+        description="PostgreSQL's data folder as it is seen from here, to know what is free there.",
+    )
+    least_free_bytes: int = Field(
+        default=256 * 1024 * 1024, ge=0, description="What a restore leaves free on that disk."
+    )
+    windows: tuple[str, ...] = Field(
+        default=(),
+        description="When a restore may begin without a reason: `mon-fri 22:00-05:00`. None: always.",
+    )
+    window_zone: str = Field(default="UTC", description="IANA time zone of the windows.")
+    notice_text: str | None = Field(
+        default=None, min_length=1, max_length=2000,
+        description="Told to the platforms before a restore begins, and when it is over.",
+    )  # fmt: skip
+    notice_lead_s: int = Field(
+        default=0, ge=0, le=86_400, description="How long before the restore that is told."
+    )
     recipient_lifetime_s: int = Field(
         default=3600, ge=60, description="How often the recipient of sealed keys is replaced."
     )
     upload_max_bytes: int = Field(default=1 << 44, ge=1)
+
+    @field_validator("windows")
+    @classmethod
+    def _windows(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            Window(text)
+        return texts
+
+    @field_validator("window_zone")
+    @classmethod
+    def _zone(cls, name: str) -> str:
+        zone_of(name)
+        return name
+
+    def in_window(self, moment: datetime) -> bool:
+        """Tell whether a restore may begin at ``moment`` without a reason."""
+        local = moment.astimezone(zone_of(self.window_zone))
+        return not self.windows or any(Window(text).holds(local) for text in self.windows)
 
 
 class RestoreServiceSettings(Section):

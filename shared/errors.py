@@ -154,6 +154,11 @@ class RollForwardRange(UsageError):
     hint = "Name an offset or a time between the backup and now, or `latest`."
 
 
+class OutsideWindow(ConflictError):
+    code = "restore.outside_window"
+    hint = "Wait for the maintenance window, or give a reason: `--outside-window REASON`."
+
+
 class LogGap(ConflictError):
     code = "log.gap"
     hint = "Roll forward from a newer backup, or restore this one without a roll-forward."
@@ -379,6 +384,11 @@ class NoSpace(UnavailableError):
     code = "storage.no_space"
     hint = "Free the named amount of space and try again."
     http_status = 507
+
+
+class RestoreNoSpace(NoSpace):
+    code = "restore.no_space"
+    hint = "Make room on the database's disk; an undo window that is over gives some back."
 
 
 class FailedError(SecrynError):

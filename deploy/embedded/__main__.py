@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import structlog
 
@@ -82,9 +82,11 @@ def main() -> int:
 
 
 def _read_wishes() -> Wishes:
-    document: dict[str, str | None] = json.loads(sys.stdin.read() or "{}")
-    kafka_config = document.pop("kafka_config", None)
-    return Wishes(**document, kafka_config=Path(kafka_config) if kafka_config else None)
+    document: dict[str, Any] = json.loads(sys.stdin.read() or "{}")
+    for name in ("kafka_config", "settings"):
+        if document.get(name) is not None:
+            document[name] = Path(document[name])
+    return Wishes(**document)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 import tomli_w
@@ -19,7 +19,8 @@ from shared.errors import UnknownSetting
 from shared.secretfiles import write_secret_file
 from shared.settings import KafkaSettings
 
-SERVICE_ROLES: Mapping[str, str] = {
+ProcessName = Literal["projector", "backup", "restore"]
+SERVICE_ROLES: Mapping[ProcessName, str] = {
     "projector": "secryn_projector",
     "backup": "secryn_backup",
     "restore": "secryn_restore",
@@ -113,7 +114,7 @@ def platform_settings(state: StateFolder, place: Place) -> dict[str, Any]:
     }
 
 
-def process_settings(state: StateFolder, place: Place, name: str) -> dict[str, Any]:
+def process_settings(state: StateFolder, place: Place, name: ProcessName) -> dict[str, Any]:
     """Return the settings document of one process."""
     key = "restore" if name == "restore" else "backup"
     kafka = kafka_settings(state, place, name).model_dump(mode="json", exclude_none=True)
@@ -135,7 +136,12 @@ def process_settings(state: StateFolder, place: Place, name: str) -> dict[str, A
             "token_file": str(state.token),
         },
     }
-    return document | _EXTRA_SECTIONS.get(name, lambda _: {})(state)
+    document |= _EXTRA_SECTIONS.get(name, lambda _: {})(state)
+    if name == "restore" and place.postgres is None:
+        document["restore"] = {"database_folder": str(state.folder("postgres"))}
+    for section, values in place.settings.get(name, {}).items():
+        document[section] = document.get(section, {}) | values
+    return document
 
 
 def _backup_sections(state: StateFolder) -> dict[str, Any]:

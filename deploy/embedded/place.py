@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
 import tomli_w
@@ -64,6 +64,10 @@ class Place(Section):
     ports: Ports = Ports()
     postgres: OwnPostgres | None = None
     kafka: OwnKafka | None = None
+    # Per process what its settings file gets beside what the stack itself writes into it.
+    settings: dict[Literal["projector", "backup", "restore"], dict[str, dict[str, Any]]] = Field(
+        default_factory=dict
+    )
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:

@@ -22,6 +22,7 @@ class Wishes:
     environment_kind: str | None = None
     postgres_url: str | None = None
     kafka_config: Path | None = None
+    settings: Path | None = None
 
     def __repr__(self) -> str:
         # A URL may hold a password.
@@ -44,6 +45,8 @@ def wished_place(place: Place, wishes: Wishes) -> Place:
         changes["postgres"] = OwnPostgres(url=wishes.postgres_url)
     if wishes.kafka_config is not None:
         changes["kafka"] = _read_kafka(wishes.kafka_config)
+    if wishes.settings is not None:
+        changes["settings"] = _read_toml(wishes.settings)
     try:
         return Place.model_validate(place.model_dump() | changes)
     except ValidationError as error:
@@ -51,10 +54,15 @@ def wished_place(place: Place, wishes: Wishes) -> Place:
 
 
 def _read_kafka(path: Path) -> OwnKafka:
+    document = _read_toml(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
         return OwnKafka.model_validate(document.get("kafka", document))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UnknownSetting(f"{path} cannot be read: {error}") from error
     except ValidationError as error:
         raise UnknownSetting(f"{path} is refused: {faults(error)}") from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UnknownSetting(f"{path} cannot be read: {error}") from error

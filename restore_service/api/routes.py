@@ -12,6 +12,7 @@ from restore_service.context import RestoreContext
 from restore_service.handlers.request_restore import cancel_restore, request_restore
 from restore_service.handlers.request_undo import request_undo
 from restore_service.recipient.publish import publish_recipient
+from restore_service.space import measure_space
 from restore_service.uploads import store_upload
 from serving.caller import requires
 from serving.requester import http_requester, json_body, number_argument
@@ -55,6 +56,12 @@ def create_routes(context: RestoreContext) -> Blueprint:
     def undo() -> tuple[Response, int]:
         command = parse_command(UndoRestore, json_body())
         return jsonify(_shown(context, request_undo(context, command, http_requester()))), 202
+
+    @routes.get("/space")
+    @requires("read")
+    def space() -> Response:
+        with context.transaction("looking at the space") as conn:
+            return jsonify(measure_space(conn, context.settings.restore))
 
     @routes.get("/restores")
     @requires("read")

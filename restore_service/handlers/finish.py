@@ -9,6 +9,7 @@ import structlog
 
 from restore_service import events as ev
 from restore_service.context import RestoreContext
+from restore_service.notice import notice_over
 from restore_service.staging import drop_schema, leftover_schemas, owner_connection, staging_name
 from shared.audit import AuditEntry
 from shared.database import Connection, postgres_faults
@@ -39,8 +40,9 @@ def complete_restore(
         data = {"restore_id": restore_id, "duration_s": duration_s} | {
             "epoch": restore.facts["epoch"], "proof": restore.facts.get("proof"),
         }  # fmt: skip
-        event = NewEvent(ev.COMPLETED, data, RESTORE_EVENTS)
-        context.history.append(conn, restore_id, restore.version, [event], meta)
+        completed = NewEvent(ev.COMPLETED, data, RESTORE_EVENTS)
+        events = [completed, *notice_over(restore, "restored")]
+        context.history.append(conn, restore_id, restore.version, events, meta)
         entry = AuditEntry(
             "restore.completed", "success", meta.actor, "restore", restore_id,
             log_offset=restore.facts["fence_offset"],
@@ -86,6 +88,7 @@ def _give_up_once(
         events.append(abort_event(restore_id, restore.fence_no, error.code))
     kind = ev.CANCELLED if cancelled else ev.ABORTED if restore.fence_open else ev.FAILED
     events.append(NewEvent(kind, {"restore_id": restore_id, "error": fault}, RESTORE_EVENTS))
+    events += notice_over(restore, "unchanged")
     with context.transaction("recording the end") as conn:
         context.history.append(conn, restore_id, restore.version, events, meta)
         entry = AuditEntry(

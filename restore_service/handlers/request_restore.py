@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from restore_service import events as ev
@@ -13,7 +14,7 @@ from restore_service.uploads import uploaded_sha256
 from serving.requester import Requester
 from shared.archive.age import recipient_fingerprint
 from shared.audit import AuditEntry
-from shared.errors import BackupNotFound, ConflictError, ObjectNotFound
+from shared.errors import BackupNotFound, ConflictError, ObjectNotFound, OutsideWindow
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.topics import RESTORE_EVENTS
 
@@ -31,6 +32,7 @@ def request_restore(
     if (known := known_request(context, restore_id)) is not None:
         return known
     check_target(context, command)
+    _check_window(context, command)
     upload_sha256 = _check_source(context, command)
     key = context.recipients.unseal(command, upload_sha256)
     fingerprint = recipient_fingerprint(key.identity.to_recipient().encode())
@@ -43,6 +45,7 @@ def request_restore(
         "upload_id": None if command.upload_id is None else str(command.upload_id),
         "roll_forward": None if command.roll_forward is None else str(command.roll_forward),
         "reason": command.reason,
+        "outside_window": command.outside_window,
         "key_fingerprint": fingerprint,
         "runner": context.runner,
     }
@@ -50,6 +53,14 @@ def request_restore(
     details = {"trust_signer": command.trust_signer}
     request = Request("restore.run", restore_id, data, accepted, command.reason, details)
     return store_request(context, request, requester)
+
+
+def _check_window(context: RestoreContext, command: RestoreInstance) -> None:
+    settings = context.settings.restore
+    if command.outside_window is None and not settings.in_window(datetime.now(UTC)):
+        raise OutsideWindow(
+            f"restores begin in the windows {', '.join(settings.windows)} ({settings.window_zone})"
+        )
 
 
 def _check_source(context: RestoreContext, command: RestoreInstance) -> str | None:

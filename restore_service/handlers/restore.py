@@ -20,6 +20,7 @@ from restore_service.checks import (
 )
 from restore_service.context import AcceptedRestore
 from restore_service.fence import Fence, staged_position
+from restore_service.notice import give_notice
 from restore_service.replace import (
     check_no_other,
     complete,
@@ -29,6 +30,7 @@ from restore_service.replace import (
 )
 from restore_service.rollforward import Way, plan_way
 from restore_service.run import Run, Step
+from restore_service.space import check_space
 from restore_service.staging import (
     analyze,
     check_keyring,
@@ -59,6 +61,7 @@ PREPARED = CrashPoint("restore.prepare.committed")
 def restore_instance(run: Run, accepted: AcceptedRestore) -> None:
     """Replace the instance by an archive. What it raises ends the restore."""
     checked = _check(run, accepted)
+    give_notice(run)
     fence = raise_fence(run, UUID(checked.facts["backup_id"]))
     way = _way(run, accepted, checked, fence.offset)
     _load(run, accepted, checked, fence, way)
@@ -82,6 +85,9 @@ def _check(run: Run, accepted: AcceptedRestore) -> CheckedArchive:
         check_no_other(run, conn)
         check_store(conn)
     checked = check_archive(context, command, accepted.key, run.advance)
+    with context.transaction("looking at the space") as conn:
+        space = check_space(conn, context.settings.restore, checked.copy_bytes)
+    checked.facts["space"] = space
     way = _way(run, accepted, checked, None)
     if way is not None:
         checked.facts["roll_forward"] = {"to": way.target, "offsets": way.offsets}

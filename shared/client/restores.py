@@ -43,6 +43,7 @@ class RestoreClient:
         trust_signer: str | None = None,
         environment: str | None = None,
         roll_forward: str | int | None = None,
+        outside_window: str | None = None,
     ) -> Json:
         """Ask for the whole instance to be replaced; return ``restore_id`` and ``state``.
 
@@ -71,6 +72,7 @@ class RestoreClient:
             "trust_signer": trust_signer,
             "environment": environment,
             "roll_forward": roll_forward,
+            "outside_window": outside_window,
         }
         command |= {name: value for name, value in optional.items() if value is not None}
         return self.connection.call("POST", "/api/v1/restores", command)
@@ -98,6 +100,10 @@ class RestoreClient:
         return self.connection.watch(
             f"/api/v1/restores/{restore_id}", lambda found: found["state"] in ENDED, progress
         )
+
+    def space(self) -> Json:
+        """Return what the present state takes, which is kept to undo, and what is free."""
+        return self.connection.call("GET", "/api/v1/space")
 
     def get(self, restore_id: str) -> Json:
         """Return one restore. Raises RestoreNotFound."""

@@ -1,0 +1,113 @@
+"""When a restore may begin, who is told of it, and whether it fits: asked before anything moves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cli.connect import connected
+from restore_service import events as ev
+from shared.errors import OutsideWindow, RestoreNoSpace
+from shared.kafka import Kafka
+from shared.messages import CloudEvent
+from shared.messages.topics import RESTORE_EVENTS
+from tests.plugins.live import Live
+from tests.plugins.stack import StackUnderTest
+
+
+def test_the_space_it_costs_is_told_beforehand(live: Live) -> None:
+    space = live.services.restores.space()
+    assert space["kept_bytes"] > 1_000_000
+    assert space["free_bytes"] > space["kept_bytes"]
+    assert space["kept_s"] == 24 * 3600
+    backup, key = live.backup()
+    restore = live.restore(backup, key)
+    needed = restore["checks"]["space"]["needed_bytes"]
+    # What it said it needs, it needed: not less, and not far more.
+    with live.admin() as conn:
+        row = conn.execute(
+            "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n "
+            "ON n.oid = c.relnamespace WHERE n.nspname = 'instance' AND c.relkind = 'r'"
+        ).fetchone()
+    assert row is not None
+    assert row[0] < needed < 4 * row[0]
+
+
+def up(stack: StackUnderTest, folder: Path, *settings: str) -> None:
+    """Start ``stack`` with settings of restore_service of its own."""
+    file = folder / "settings.toml"
+    file.write_text("\n".join(["[restore.restore]", *settings]))
+    stack.up("--settings", str(file))
+
+
+def told_of(stack: StackUnderTest) -> list[tuple[str, str]]:
+    """Return the types of all events of restores, in order, and the restores they are about."""
+    kafka = Kafka(stack.kafka("admin"), client_id="test")
+    name = kafka.topic(RESTORE_EVENTS)
+    found = []
+    with kafka.admin() as admin, kafka.log_reader(name) as reader:
+        for batch in reader.between(0, admin.last_stable_offset(name)):
+            events = [CloudEvent.from_kafka(record) for record in batch.records]
+            found += [(e.type, str(json.loads(e.data).get("restore_id"))) for e in events]
+    return found
+
+
+def test_one_that_does_not_fit_is_refused_before_it_starts(
+    new_stack: Callable[..., StackUnderTest], tmp_path: Path
+) -> None:
+    stack = new_stack()
+    up(stack, tmp_path, f"least_free_bytes = {1 << 60}")
+    key = tmp_path / "key"
+    stack.secryn("backup", "create", "--wait", "--key-file", str(key))
+    with connected(stack.state) as services:
+        (backup,) = services.backups.list()["backups"]
+        asked = services.restores.start(
+            target_instance_id=services.instance_id,
+            key_file_text=key.read_text(),
+            reason="a test",
+            backup_id=backup["backup_id"],
+        )
+        ended = services.restores.wait(asked["restore_id"])
+    assert (ended["state"], ended["error"]["code"]) == ("failed", RestoreNoSpace.code)
+
+
+def test_outside_of_the_window_it_takes_a_reason_and_notice_is_given_and_ended(
+    new_stack: Callable[..., StackUnderTest], tmp_path: Path
+) -> None:
+    # Open for one minute of the week: whoever runs this test then may run it again.
+    stack = new_stack()
+    up(
+        stack,
+        tmp_path,
+        'windows = ["sun 03:00-03:01"]',
+        'notice_text = "Secrets cannot be changed for a moment."',
+        "notice_lead_s = 2",
+    )
+    key = tmp_path / "key"
+    stack.secryn("backup", "create", "--wait", "--key-file", str(key))
+    with connected(stack.state) as services:
+        (backup,) = services.backups.list()["backups"]
+        wanted = {
+            "target_instance_id": services.instance_id,
+            "key_file_text": key.read_text(),
+            "reason": "a test",
+            "backup_id": backup["backup_id"],
+        }
+        with pytest.raises(OutsideWindow):
+            services.restores.start(**wanted)
+        asked = services.restores.start(**wanted, outside_window="it cannot wait")
+        ended = services.restores.wait(asked["restore_id"])
+        assert (ended["state"], ended["outside_window"]) == ("restored", "it cannot wait")
+        assert ended["duration_s"] > 2
+        asked = services.restores.start(**wanted, outside_window="it cannot wait")
+        services.restores.cancel(asked["restore_id"])
+        cancelled = services.restores.wait(asked["restore_id"])
+        assert cancelled["state"] == "cancelled"
+        told = told_of(stack)
+    first = [kind for kind, restore_id in told if restore_id == ended["restore_id"]]
+    assert first.index(ev.NOTICE_GIVEN) < first.index(ev.CUT_OVER) < first.index(ev.NOTICE_OVER)
+    second = [kind for kind, restore_id in told if restore_id == asked["restore_id"]]
+    assert (ev.NOTICE_GIVEN in second) == (ev.NOTICE_OVER in second)
