@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from backup_service import events as ev
 from backup_service.api.routes import create_routes
-from backup_service.commands import CREATE_BACKUP, parse_create_message
+from backup_service.commands import (
+    CREATE_BACKUP,
+    parse_cancel_message,
+    parse_create_message,
+)
 from backup_service.context import SERVICE, BackupContext
-from backup_service.handlers.request_backup import request_backup
+from backup_service.handlers.request_backup import cancel_running, request_backup
 from backup_service.history import History
 from backup_service.keys.waiting import WaitingKeys
 from backup_service.settings import BackupServiceSettings
@@ -24,6 +28,7 @@ from shared.eventstore import CommandConsumer, EventStore, Relay
 from shared.instance.keyring import RootKey
 from shared.kafka import Kafka
 from shared.messages import IssuerRegistry, SigningKey
+from shared.messages.between import CANCEL_RUNNING
 from shared.messages.topics import BACKUP_COMMANDS, BACKUP_EVENTS
 from shared.storage import LocalFolder
 
@@ -61,7 +66,10 @@ def run(settings: BackupServiceSettings) -> int:
         handlers={
             CREATE_BACKUP: lambda data, requester: request_backup(
                 context, parse_create_message(data), requester
-            )
+            ),
+            CANCEL_RUNNING: lambda data, requester: cancel_running(
+                context, parse_cancel_message(data), requester
+            ),
         },
         pool=pool,
         store=store,

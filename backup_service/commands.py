@@ -29,11 +29,30 @@ class CreateBackup(BaseModel):
     reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]*$")]
     recipients: Annotated[tuple[str, ...], Field(max_length=16)] = ()
     at_position: bool = False
+    # Behind the fence of a restore a backup is refused, unless it asks to wait.
+    wait_for_restore: bool = False
 
     @property
     def backup_id(self) -> UUID:
         """Return the id of the backup that this command makes."""
         return uuid5(_BACKUPS, str(self.command_id))
+
+
+class CancelRunning(BaseModel):
+    """Give up the backup that is being made: a restore is in a hurry."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command_id: UUID
+    restore_id: UUID
+
+
+def parse_cancel_message(data: bytes) -> CancelRunning:
+    """Read a command from a message's body. Raises MessageUnreadable, UsageError."""
+    try:
+        return CancelRunning.model_validate_json(data)
+    except ValidationError as error:
+        raise UsageError(f"the command is refused: {_faults(error)}") from None
 
 
 def parse_create(document: Any) -> CreateBackup:

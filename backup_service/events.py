@@ -75,6 +75,7 @@ def _requested(backup: Backup, event: StoredEvent) -> None:
         "requested_at": event.occurred_at.isoformat(),
         "recipients": event.data["recipient_fingerprints"],
         "at_position": event.data["at_position"],
+        "wait_for_restore": event.data.get("wait_for_restore", False),
         "correlation_id": event.correlation_id,
         "offset": None,
         "size_bytes": None,

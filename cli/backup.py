@@ -39,6 +39,10 @@ def create(
     at_position: Annotated[
         bool, typer.Option("--at-position", help="The store as it stands, without the barrier.")
     ] = False,
+    wait_for_restore: Annotated[
+        bool,
+        typer.Option("--wait-for-restore", help="Queue behind a restore instead of being refused."),
+    ] = False,
     key_file: Annotated[
         Path | None, typer.Option(help="Write the key here (0600) instead of showing it.")
     ] = None,
@@ -53,7 +57,10 @@ def create(
     try:
         with connected(state) as stack:
             backup = stack.backups.create(
-                reason, recipients=recipient or [], at_position=at_position
+                reason,
+                recipients=recipient or [],
+                at_position=at_position,
+                wait_for_restore=wait_for_restore,
             )
             if wait:
                 backup = _finish(stack.backups, backup["backup_id"], key_file, as_json)

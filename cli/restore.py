@@ -43,6 +43,12 @@ def run(
             help="Go on from the backup along the log: to its end, to an offset, to a moment.",
         ),
     ] = None,
+    cancel_running_backup: Annotated[
+        bool,
+        typer.Option(
+            "--cancel-running-backup", help="Do not wait for a backup that is being made."
+        ),
+    ] = False,
     outside_window: Annotated[
         str | None, typer.Option(metavar="REASON", help="Why outside of the maintenance windows.")
     ] = None,
@@ -69,6 +75,7 @@ def run(
             environment=stack.environment,
             roll_forward=_roll_forward(roll_forward),
             outside_window=outside_window,
+            cancel_running_backup=cancel_running_backup,
         )
         with shown("Restore", quiet=as_json) as progress:
             restore = stack.restores.wait(restore["restore_id"], progress)

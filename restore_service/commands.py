@@ -41,6 +41,7 @@ class RestoreInstance(BaseModel):
     roll_forward: RollForward | None = None
     # Why it may begin outside of the maintenance windows.
     outside_window: Line | None = None
+    running_backup: Literal["wait", "cancel"] = "wait"
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -33,17 +33,26 @@ class Fence:
 
 @contextmanager
 def exclusive_guard(
-    context: RestoreContext, wait_s: float, look: Callable[[], None]
+    context: RestoreContext,
+    wait_s: float,
+    look: Callable[[], None],
+    busy: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
-    """Hold backups off; one that is reading its snapshot is waited for. Raises BackupInProgress."""
+    """Hold backups off; one that is reading its snapshot is waited for, and ``busy`` called once.
+
+    Raises BackupInProgress.
+    """
     with (
         postgres_faults("holding the guard"),
         # Its session's end gives the lock back, also where nothing can be said to it any more.
         psycopg.connect(context.settings.postgres.dsn, autocommit=True, connect_timeout=10) as conn,
     ):
-        deadline = time.monotonic() + wait_s
+        deadline, told = time.monotonic() + wait_s, False
         while not try_lock(conn, Lock.GUARD):
             look()
+            if not told:
+                told = True
+                busy()
             if time.monotonic() >= deadline:
                 raise BackupInProgress(f"a backup has been reading for more than {wait_s:.0f} s")
             time.sleep(POLL_S)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import psycopg
 import structlog
@@ -30,7 +30,8 @@ from shared.database import Connection, postgres_faults
 from shared.errors import Cancelled, ConcurrencyConflict, RestoreInProgress
 from shared.eventstore import NewEvent
 from shared.instance.events import LogSource, Restored, RestoreStarted
-from shared.messages.topics import INSTANCE_EVENTS, RESTORE_EVENTS
+from shared.messages.between import CANCEL_RUNNING
+from shared.messages.topics import BACKUP_COMMANDS, INSTANCE_EVENTS, RESTORE_EVENTS
 
 log = structlog.get_logger(__name__)
 
@@ -51,15 +52,22 @@ def check_no_other(run: Run, conn: Connection) -> None:
         raise RestoreInProgress(f"the fence of restore {owner} is open")
 
 
-def raise_fence(run: Run, backup_id: UUID) -> Fence:
+def raise_fence(run: Run, backup_id: UUID, *, cancel_backup: bool = False) -> Fence:
     """Append Started behind every running backup, and wait until it stands on the log.
+
+    A running backup is waited for, or asked to be given up.
 
     Raises BackupInProgress, FenceTimeout, Cancelled, Interrupted, and what the parts raise.
     """
     context = run.context
     settings = context.settings.restore
     run.step(Step.GUARD)
-    with exclusive_guard(context, settings.guard_wait_s, run.look):
+
+    def busy() -> None:
+        if cancel_backup:
+            _cancel_running_backup(run)
+
+    with exclusive_guard(context, settings.guard_wait_s, run.look, busy):
         run.step(Step.FENCE)
         with context.transaction("reading the position") as conn:
             present = present_position(conn)
@@ -74,6 +82,17 @@ def raise_fence(run: Run, backup_id: UUID) -> Fence:
         if not wait_for_projector(context, fence, run.id, unseen, settings.fence_wait_s):
             log.warning("fence.without_projector", restore_id=run.id, offset=offset)
     return fence
+
+
+def _cancel_running_backup(run: Run) -> None:
+    """Ask backup_service, as everybody does, by a signed command."""
+    command_id = str(uuid5(UUID(run.id), "cancel the running backup"))
+    data = {"command_id": command_id, "restore_id": run.id}
+    with run.context.transaction("cancelling the running backup") as conn:
+        stream = f"cancel-{run.id}"
+        if run.context.store.version(conn, stream) == 0:
+            event = NewEvent(CANCEL_RUNNING, data, BACKUP_COMMANDS)
+            run.context.store.append(conn, stream, 0, [event], run.meta)
 
 
 def _append_started(run: Run, backup_id: UUID, unseen: Unseen) -> tuple[UUID, int]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +16,7 @@ from backup_service.context import BackupContext, object_name, receipt_name
 from backup_service.events import Backup
 from backup_service.handlers.finish import finish_failed
 from backup_service.snapshot.archive import WrittenArchive, make_header, write_archive
+from backup_service.snapshot.guard import hold_guard
 from backup_service.snapshot.proof import prove
 from backup_service.snapshot.receipt import write_receipt
 from backup_service.snapshot.session import Snapshot, check_tables, open_snapshot
@@ -32,14 +31,13 @@ from shared.archive.age import (
 from shared.archive.keyfile import KeyFile
 from shared.archive.manifest import BackupHeader
 from shared.audit import AuditEntry
-from shared.database import Lock, postgres_faults, try_lock, unlock
+from shared.database import postgres_faults
 from shared.errors import (
     BackupFailedError,
     Cancelled,
     ConcurrencyConflict,
     Interrupted,
     NoSpace,
-    RestoreInProgress,
     SecrynError,
 )
 from shared.eventstore import EventMeta, NewEvent
@@ -90,7 +88,8 @@ def create_backup(context: BackupContext, backup_id: str) -> None:
         identity = None if own else _new_identity(context)
         recipients = own or [identity.to_recipient()] if identity else own
         run.step("waiting for the store")
-        with _guard(context):
+        wait = bool(run.backup.facts["wait_for_restore"])
+        with hold_guard(context.settings.postgres.dsn, wait=wait, look=run.look):
             _barrier(run)
             with open_snapshot(context.settings.postgres.dsn) as snapshot:
                 check_tables(snapshot)
@@ -131,20 +130,6 @@ def _new_identity(context: BackupContext) -> HybridIdentity | X25519Identity:
     if context.settings.backup.key_type == "x25519":
         return X25519Identity.generate()
     return HybridIdentity.generate()
-
-
-@contextmanager
-def _guard(context: BackupContext) -> Iterator[None]:
-    """Hold restores off until the snapshot was read. Raises RestoreInProgress."""
-    with (
-        postgres_faults("holding the guard"),
-        # Its session's end gives the lock back, also where nothing can be said to it any more.
-        psycopg.connect(context.settings.postgres.dsn, autocommit=True, connect_timeout=10) as conn,
-    ):
-        if not try_lock(conn, Lock.GUARD, shared=True):
-            raise RestoreInProgress("a restore is about to fence the instance")
-        yield
-        unlock(conn, Lock.GUARD, shared=True)
 
 
 def _barrier(run: _Run) -> None:

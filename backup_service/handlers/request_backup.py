@@ -6,14 +6,16 @@ from contextlib import suppress
 from typing import Any
 
 from backup_service import events as ev
-from backup_service.commands import CreateBackup
+from backup_service.commands import CancelRunning, CreateBackup
 from backup_service.context import BackupContext
+from backup_service.snapshot.guard import open_fence
 from serving.requester import Requester
 from shared.archive.age import recipient_fingerprint
 from shared.audit import AuditEntry
-from shared.database import postgres_faults
-from shared.errors import AccessError, ConcurrencyConflict, ConflictError
+from shared.database import Connection, postgres_faults
+from shared.errors import AccessError, ConcurrencyConflict, ConflictError, RestoreInProgress
 from shared.eventstore import EventMeta, NewEvent
+from shared.messages.between import CANCEL_PERMISSION
 from shared.messages.topics import BACKUP_EVENTS
 
 
@@ -36,12 +38,14 @@ def request_backup(
             "recipients": list(command.recipients),
             "recipient_fingerprints": [recipient_fingerprint(r) for r in command.recipients],
             "at_position": command.at_position,
+            "wait_for_restore": command.wait_for_restore,
         },
         BACKUP_EVENTS,
     )
     meta = EventMeta(requester.name, requester.correlation_id, str(command.command_id))
     with postgres_faults("storing the request"), context.pool.connection() as conn:
         if not context.history.exists(conn, backup_id):
+            _check_fence(conn, command)
             entry = AuditEntry(
                 "backup.create", "success", requester.name, "backup", str(backup_id),
                 requester.source, message=command.reason,
@@ -51,6 +55,18 @@ def request_backup(
                 context.history.append(conn, backup_id, 0, [requested], meta)
                 context.audit.record(conn, entry, requester.correlation_id)
         return context.history.get(conn, backup_id)
+
+
+def _check_fence(conn: Connection, command: CreateBackup) -> None:
+    """Refuse at once what could only fail later. Raises RestoreInProgress."""
+    if command.wait_for_restore:
+        return
+    fence = open_fence(conn)
+    if fence is not None:
+        raise RestoreInProgress(
+            f"the restore {fence} is replacing the instance",
+            hint="Ask again when it is over, or ask to wait for it: `--wait-for-restore`.",
+        )
 
 
 def _check_rights(command: CreateBackup, requester: Requester) -> None:
@@ -63,6 +79,20 @@ def _check_rights(command: CreateBackup, requester: Requester) -> None:
     allowed = requester.allowed_recipients
     if allowed is not None and not allowed.issuperset(command.recipients):
         raise AccessError("the issuer may not name this recipient")
+
+
+def cancel_running(context: BackupContext, command: CancelRunning, requester: Requester) -> None:
+    """Ask for the backup that is being made to be given up; none may be.
+
+    Raises AccessError: this takes a permission of its own, which restore_service has.
+    """
+    requester.require(CANCEL_PERMISSION)
+    with postgres_faults("looking for a running backup"), context.pool.connection() as conn:
+        running = context.history.in_state(conn, "running")
+    for backup_id in running:
+        # It may have ended meanwhile, which is as well.
+        with suppress(ConflictError):
+            cancel_backup(context, backup_id, requester)
 
 
 def cancel_backup(context: BackupContext, backup_id: str, requester: Requester) -> dict[str, Any]:

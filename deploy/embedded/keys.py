@@ -34,6 +34,7 @@ def ensure_keys(state: StateFolder) -> None:
     if all(path.exists() for path in lists):
         return
     from shared.instance.reading import ANNOUNCE
+    from shared.messages.between import CANCEL_PERMISSION
 
     issuers: dict[str, Any] = {
         OPERATOR: {
@@ -44,7 +45,7 @@ def ensure_keys(state: StateFolder) -> None:
         BACKUP_SERVICE: {"public_key": made[BACKUP_KEY].public.raw.hex(), "permissions": []},
         RESTORE_SERVICE: {
             "public_key": made[RESTORE_KEY].public.raw.hex(),
-            "permissions": [ANNOUNCE],
+            "permissions": [ANNOUNCE, CANCEL_PERMISSION],
         },
     }
     signers: dict[str, Any] = {"this-place": {"public_key": made[BACKUP_KEY].public.raw.hex()}}

@@ -34,7 +34,7 @@ class TopicRights:
 
 TOPIC_RIGHTS = (
     TopicRights("instance.events", ("platform", "restore"), USERS),
-    TopicRights("backup.commands", ("platform",), ("backup",)),
+    TopicRights("backup.commands", ("platform", "restore"), ("backup",)),
     TopicRights("backup.commands.dead", ("backup",), ("backup", "platform")),
     TopicRights("backup.events", ("backup",), ("backup", "restore", "platform")),
     TopicRights("restore.commands", ("platform",), ("restore",)),

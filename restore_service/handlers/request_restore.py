@@ -46,6 +46,7 @@ def request_restore(
         "roll_forward": None if command.roll_forward is None else str(command.roll_forward),
         "reason": command.reason,
         "outside_window": command.outside_window,
+        "running_backup": command.running_backup,
         "key_fingerprint": fingerprint,
         "runner": context.runner,
     }

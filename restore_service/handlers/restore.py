@@ -62,7 +62,8 @@ def restore_instance(run: Run, accepted: AcceptedRestore) -> None:
     """Replace the instance by an archive. What it raises ends the restore."""
     checked = _check(run, accepted)
     give_notice(run)
-    fence = raise_fence(run, UUID(checked.facts["backup_id"]))
+    cancel_backup = accepted.command.running_backup == "cancel"
+    fence = raise_fence(run, UUID(checked.facts["backup_id"]), cancel_backup=cancel_backup)
     way = _way(run, accepted, checked, fence.offset)
     _load(run, accepted, checked, fence, way)
     source = LogSource(

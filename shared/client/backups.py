@@ -32,6 +32,7 @@ class BackupClient:
         *,
         recipients: Sequence[str] = (),
         at_position: bool = False,
+        wait_for_restore: bool = False,
         command_id: str | None = None,
     ) -> Json:
         """Ask for a backup of the whole instance; return its ``backup_id`` and ``state``."""
@@ -40,6 +41,7 @@ class BackupClient:
             "reason": reason,
             "recipients": list(recipients),
             "at_position": at_position,
+            "wait_for_restore": wait_for_restore,
         }
         return self.connection.call("POST", "/api/v1/backups", body)
 

@@ -44,6 +44,7 @@ class RestoreClient:
         environment: str | None = None,
         roll_forward: str | int | None = None,
         outside_window: str | None = None,
+        cancel_running_backup: bool = False,
     ) -> Json:
         """Ask for the whole instance to be replaced; return ``restore_id`` and ``state``.
 
@@ -73,6 +74,7 @@ class RestoreClient:
             "environment": environment,
             "roll_forward": roll_forward,
             "outside_window": outside_window,
+            "running_backup": "cancel" if cancel_running_backup else None,
         }
         command |= {name: value for name, value in optional.items() if value is not None}
         return self.connection.call("POST", "/api/v1/restores", command)
