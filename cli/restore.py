@@ -139,15 +139,19 @@ def _confirm(stack: Connected, instance: str, yes: bool) -> None:
         f"This replaces EVERYTHING in the instance {instance} ({stack.environment}).", err=True
     )
     space = stack.restores.space()
-    free = "unknown" if space["free_bytes"] is None else f"{space['free_bytes']:,} bytes"
+    kept, free = (_bytes(space[name]) for name in ("kept_bytes", "free_bytes"))
     typer.echo(
-        f"The present state ({space['kept_bytes']:,} bytes) is kept for {space['kept_s'] // 3600} "
+        f"The present state ({kept}) is kept for {space['kept_s'] // 3600} "
         f"hours, to undo it. Free on the database's disk: {free}.",
         err=True,
     )
     typed = typer.prompt("Type the id of the instance to go on", err=True)
     if typed.strip() != instance:
         raise Cancelled("what was typed is not the id of the instance; nothing was changed")
+
+
+def _bytes(count: int | None) -> str:
+    return "of unknown size" if count is None else f"{count:,} bytes"
 
 
 def _raise_unless_restored(restore: dict[str, Any]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import Any, Final
 
+import psycopg
+
 from restore_service.settings import RestoreSettings
 from restore_service.staging import INSTANCE
 from shared.database import Connection
@@ -14,6 +16,7 @@ from shared.errors import RestoreNoSpace
 STORED_PER_COPIED: Final = 1.5
 # PostgreSQL logs what is loaded, up to `max_wal_size`, whose default this is.
 LOGGED_MAX_BYTES: Final = 1 << 30
+LOCK_WAIT_MS: Final = 500
 _INSTANCE_BYTES = """
 SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relkind IN ('r', 'p')
@@ -22,10 +25,8 @@ JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relkind
 
 def measure_space(conn: Connection, settings: RestoreSettings) -> dict[str, Any]:
     """Return what the present state takes, which an undo keeps, and what is free (None: unknown)."""
-    row = conn.execute(_INSTANCE_BYTES, (INSTANCE,)).fetchone()
-    assert row is not None
     return {
-        "kept_bytes": row[0],
+        "kept_bytes": _kept_bytes(conn),
         "kept_s": settings.undo_window_s,
         "free_bytes": _free_bytes(settings),
     }
@@ -47,6 +48,18 @@ def check_space(conn: Connection, settings: RestoreSettings, copy_bytes: int) ->
             f"on the database's disk, and {settings.least_free_bytes:,} stay so"
         )
     return space
+
+
+def _kept_bytes(conn: Connection) -> int | None:
+    """Measure the present state, unless somebody has locked one of its tables."""
+    try:
+        with conn.transaction():
+            conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{LOCK_WAIT_MS}ms",))
+            row = conn.execute(_INSTANCE_BYTES, (INSTANCE,)).fetchone()
+    except psycopg.errors.LockNotAvailable:
+        return None
+    assert row is not None
+    return int(row[0])
 
 
 def _free_bytes(settings: RestoreSettings) -> int | None:
