@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.embedded.folder import open_state
+from deploy.embedded.folder import StateFolder, open_state
 from deploy.embedded.place import load_place
 from shared.client import BackupClient, RestoreClient, ServiceConnection
 from shared.secretfiles import read_secret_file
@@ -23,17 +23,21 @@ class Connected:
     restores: RestoreClient
     instance_id: str
     environment: str
+    folder: StateFolder
 
 
 @contextmanager
-def connected(state: Path) -> Iterator[Connected]:
-    """Open the services of the stack in ``state`` with the operator's token.
+def connected(state: Path, token_file: Path | None = None) -> Iterator[Connected]:
+    """Open the services of the stack in ``state`` with the operator's token, or another one.
+
+    The first line of ``token_file`` is the token.
 
     Raises StackNotRunning when there is no stack, UnknownSetting when the token is unreadable.
     """
     folder = open_state(state)
     place = load_place(folder.place)
-    token = read_secret_file(folder.token).decode("ascii")
+    content = read_secret_file(token_file or folder.token).decode("ascii")
+    token = content.partition("\n")[0].strip()
     with (
         ServiceConnection(f"http://{HOST}:{place.ports.backup}", token) as backup,
         ServiceConnection(f"http://{HOST}:{place.ports.restore}", token) as restore,
@@ -43,4 +47,5 @@ def connected(state: Path) -> Iterator[Connected]:
             RestoreClient(restore),
             str(place.instance_id),
             place.environment,
+            folder,
         )

@@ -13,6 +13,7 @@ COMMANDS = {
     "up": "cli.stack",
     "down": "cli.stack",
     "status": "cli.stack",
+    "bootstrap": "cli.stack",
     "demo": "cli.demo",
 }
 GROUPS = {

@@ -13,5 +13,13 @@ State = Annotated[
         "--state", envvar="SECRYN_STATE", help="Folder of the stack's state.", file_okay=False
     ),
 ]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="SECRYN_TOKEN_FILE",
+        dir_okay=False,
+        help="A 0600 file with another token than the operator's: a receipt, the bootstrap credential.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 DEFAULT_STATE = Path(".secryn")

@@ -8,15 +8,24 @@ from typing import Annotated, Any
 import typer
 
 from cli.connect import Connected, connected
-from cli.options import DEFAULT_STATE, Json, State
+from cli.options import DEFAULT_STATE, Json, State, TokenFile
 from cli.output import command, emit
 from cli.progress import shown
+from shared.client.restores import RECEIPT_KIND, new_receipt_secret, receipt_of
 from shared.errors import Cancelled, RestoreFailedError, TargetMismatch, UsageError, error_class
+from shared.secretfiles import read_secret_file, write_secret_file
 
 app = typer.Typer(help="Restores: the whole instance, or nothing.", no_args_is_help=True)
 
 Reason = Annotated[str, typer.Option(help="Why; stands in the history.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+ReceiptFile = Annotated[
+    Path | None,
+    typer.Option(
+        dir_okay=False,
+        help="Where the receipt goes, which watches and undoes this restore; default: in the state.",
+    ),
+]
 RestoreId = Annotated[str, typer.Argument(metavar="RESTORE", help="Id of the restore.")]
 
 
@@ -52,16 +61,18 @@ def run(
     outside_window: Annotated[
         str | None, typer.Option(metavar="REASON", help="Why outside of the maintenance windows.")
     ] = None,
+    receipt_file: ReceiptFile = None,
     reason: Reason = "by hand",
     yes: Yes = False,
+    token_file: TokenFile = None,
     state: State = DEFAULT_STATE,
     as_json: Json = False,
 ) -> None:
     """Replace the whole instance by a backup."""
     if (backup is None) == (file is None):
         raise UsageError("give either --backup ID or --file F")
-    key_text = _read_key(key_file)
-    with connected(state) as stack:
+    key_text, secret = _read_key(key_file), new_receipt_secret()
+    with connected(state, token_file) as stack:
         _confirm(stack, instance, yes)
         upload = None if file is None else stack.restores.upload(file)
         restore = stack.restores.start(
@@ -76,9 +87,9 @@ def run(
             roll_forward=_roll_forward(roll_forward),
             outside_window=outside_window,
             cancel_running_backup=cancel_running_backup,
+            receipt_secret=secret,
         )
-        with shown("Restore", quiet=as_json) as progress:
-            restore = stack.restores.wait(restore["restore_id"], progress)
+        restore = _watched(stack, restore["restore_id"], secret, receipt_file, as_json)
     _raise_unless_restored(restore)
     emit(restore, as_json, lambda: _tell(restore))
 
@@ -97,24 +108,48 @@ def undo(
     ] = None,
     *,
     instance: Annotated[str, typer.Option(help="Id of the instance that will be replaced.")],
+    receipt_file: ReceiptFile = None,
     reason: Reason = "by hand",
     yes: Yes = False,
+    token_file: TokenFile = None,
     state: State = DEFAULT_STATE,
     as_json: Json = False,
 ) -> None:
     """Put back what the last restore replaced; what was written since is lost with its state."""
-    with connected(state) as stack:
-        _confirm(stack, instance, yes)
+    secret = new_receipt_secret()
+    with connected(state, token_file) as stack:
+        _confirm(stack, instance, yes, with_space=False)
         undone = stack.restores.undo(
             target_instance_id=instance,
             reason=reason,
-            restore_id=restore_id,
+            restore_id=restore_id or _named_by_receipt(token_file),
             environment=stack.environment,
+            receipt_secret=secret,
         )
-        with shown("Undo", quiet=as_json) as progress:
-            undone = stack.restores.wait(undone["restore_id"], progress)
+        undone = _watched(stack, undone["restore_id"], secret, receipt_file, as_json)
     _raise_unless_restored(undone)
     emit(undone, as_json, lambda: _tell_undo(undone))
+
+
+def _named_by_receipt(token_file: Path | None) -> str | None:
+    """Return the restore that a receipt is for; None for every other token."""
+    if token_file is None:
+        return None
+    kind, _, rest = read_secret_file(token_file).decode("ascii").partition(".")
+    return rest.partition(".")[0] if kind == RECEIPT_KIND else None
+
+
+def _watched(
+    stack: Connected, restore_id: str, secret: str, receipt_file: Path | None, as_json: bool
+) -> dict[str, Any]:
+    """Keep the receipt, and watch with it: what started the restore may end with it."""
+    file = receipt_file or stack.folder.root / "receipts" / restore_id
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    receipt = receipt_of(restore_id, secret)
+    write_secret_file(file, f"{receipt}\n".encode("ascii"), exist_ok=True)
+    watching = stack.restores.with_receipt(receipt)
+    with watching.connection, shown("Restore", quiet=as_json) as progress:
+        return watching.wait(restore_id, progress) | {"receipt_file": str(file)}
 
 
 def _tell_undo(undone: dict[str, Any]) -> None:
@@ -129,7 +164,7 @@ def _read_key(key_file: Path) -> str:
         raise UsageError(f"the key file {key_file} cannot be read ({error})") from error
 
 
-def _confirm(stack: Connected, instance: str, yes: bool) -> None:
+def _confirm(stack: Connected, instance: str, yes: bool, with_space: bool = True) -> None:
     """Compare the named instance with the one that answers; then ask for it to be typed."""
     if instance != stack.instance_id:
         raise TargetMismatch(f"this stack holds the instance {stack.instance_id}, not {instance}")
@@ -138,6 +173,14 @@ def _confirm(stack: Connected, instance: str, yes: bool) -> None:
     typer.echo(
         f"This replaces EVERYTHING in the instance {instance} ({stack.environment}).", err=True
     )
+    if with_space:
+        _tell_space(stack)
+    typed = typer.prompt("Type the id of the instance to go on", err=True)
+    if typed.strip() != instance:
+        raise Cancelled("what was typed is not the id of the instance; nothing was changed")
+
+
+def _tell_space(stack: Connected) -> None:
     space = stack.restores.space()
     kept, free = (_bytes(space[name]) for name in ("kept_bytes", "free_bytes"))
     typer.echo(
@@ -145,9 +188,6 @@ def _confirm(stack: Connected, instance: str, yes: bool) -> None:
         f"hours, to undo it. Free on the database's disk: {free}.",
         err=True,
     )
-    typed = typer.prompt("Type the id of the instance to go on", err=True)
-    if typed.strip() != instance:
-        raise Cancelled("what was typed is not the id of the instance; nothing was changed")
 
 
 def _bytes(count: int | None) -> str:
@@ -170,7 +210,10 @@ def _tell(restore: dict[str, Any]) -> None:
     rolled = restore["proof"].get("roll_forward")
     if rolled:
         typer.echo(f"Then rolled forward to offset {rolled['to']}: {rolled['applied']:,} events.")
-    typer.echo("Until the window is over: secryn restore undo --instance ID")
+    typer.echo(
+        "Until the window is over: secryn restore undo --instance ID "
+        f"[--token-file {restore['receipt_file']}]"
+    )
 
 
 @app.command("list")
@@ -194,9 +237,14 @@ def list_restores(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
 
 @app.command()
 @command
-def show(restore_id: RestoreId, state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+def show(
+    restore_id: RestoreId,
+    token_file: TokenFile = None,
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
     """Show all that is known of one restore."""
-    with connected(state) as stack:
+    with connected(state, token_file) as stack:
         restore = stack.restores.get(restore_id)
     emit(restore, as_json)
 

@@ -103,3 +103,17 @@ def _show(found: dict[str, Any]) -> None:
             typer.echo(f"             {process['reason']}")
     for note in found["notes"]:
         typer.echo(f"  {note}")
+
+
+@command
+def bootstrap(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Make the credential anew that restores into an instance without users."""
+    from deploy.embedded.configs import write_bootstrap
+    from deploy.embedded.folder import open_state
+
+    folder = open_state(state)
+    write_bootstrap(folder)
+    found = {"token_file": str(folder.bootstrap)}
+    emit(
+        found, as_json, lambda: typer.echo(f"{folder.bootstrap}: opens an instance without users.")
+    )

@@ -17,12 +17,13 @@ from restore_service.context import SERVICE, RestoreContext
 from restore_service.handlers.request_restore import request_restore
 from restore_service.handlers.request_undo import request_undo
 from restore_service.history import History
+from restore_service.receipts import Bootstrap, ReceiptHolders
 from restore_service.recipient.keys import RecipientKeys
 from restore_service.settings import RestoreServiceSettings
 from restore_service.worker import RestoreWorker
 from serving.app import Readiness, create_app
 from serving.audit import refusal_hook
-from serving.caller import OperatorToken
+from serving.caller import FirstOf, OperatorToken
 from serving.checks import log_and_store_checks
 from serving.command_topic import CommandTopic
 from serving.progress import ProgressBoard
@@ -89,7 +90,11 @@ def run(settings: RestoreServiceSettings) -> int:
     log_and_store_checks(readiness, pool)
     app = create_app(
         SERVICE,
-        OperatorToken(settings.http.token_file),
+        FirstOf(
+            OperatorToken(settings.http.token_file),
+            ReceiptHolders(context),
+            Bootstrap(settings.bootstrap_file, context),
+        ),
         readiness,
         on_refusal=refusal_hook(context.record),
     )

@@ -19,6 +19,8 @@ SCOPE_FIELDS = frozenset(
 )  # fmt: skip
 # To the fence, to an offset (the first one that is not applied), or to a moment of the log.
 RollForward = Literal["latest"] | Annotated[int, Field(ge=0)] | AwareDatetime
+# The SHA-256 of a secret that the client made: who shows it may watch and undo this restore.
+ReceiptDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Line = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]*$")]
 
 
@@ -42,6 +44,7 @@ class RestoreInstance(BaseModel):
     # Why it may begin outside of the maintenance windows.
     outside_window: Line | None = None
     running_backup: Literal["wait", "cancel"] = "wait"
+    receipt_sha256: ReceiptDigest | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -65,6 +68,7 @@ class UndoRestore(BaseModel):
     reason: Line
     restore_id: UUID | None = None
     environment: Line | None = None
+    receipt_sha256: ReceiptDigest | None = None
 
     @property
     def undo_id(self) -> UUID:

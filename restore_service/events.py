@@ -47,6 +47,8 @@ _SHOWN = {
     FAILED: ("error",),
     CANCELLED: ("error",),
 }
+# What a request says to the service alone.
+_KEPT = frozenset({"runner", "receipt_sha256"})
 _ENDS = frozenset({COMPLETED, ABORTED, FAILED, CANCELLED})
 ENDED = frozenset({"restored", "aborted", "failed", "cancelled"})
 
@@ -113,7 +115,7 @@ def _facts_of(event: StoredEvent) -> dict[str, Any]:
     """Return what an event adds to what is shown of its restore."""
     data, at = event.data, event.occurred_at.isoformat()
     if event.type == REQUESTED:
-        shown = {name: value for name, value in data.items() if name != "runner"}
+        shown = {name: value for name, value in data.items() if name not in _KEPT}
         return {"kind": "restore", "undo_of": None} | shown | {
             "requested_by": event.actor, "requested_at": at,
             "correlation_id": event.correlation_id, "epoch": None, "error": None,

@@ -93,4 +93,7 @@ class RestoreServiceSettings(Section):
     storage: FolderSettings
     uploads: FolderSettings
     recipients: FolderSettings
+    bootstrap_file: Path = Field(
+        description="A 0600 file with the credential that restores into an instance without users."
+    )
     restore: RestoreSettings = RestoreSettings()

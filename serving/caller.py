@@ -30,16 +30,23 @@ PERMISSIONS = frozenset(
     }
 )
 
+# What a restore's receipt may do, with that one restore.
+RECEIPT = frozenset({"watch_one", "undo_one"})
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 @dataclass(frozen=True)
 class Caller:
-    """An authenticated caller: a name for the audit trail and what it may do."""
+    """An authenticated caller: a name for the audit trail and what it may do.
+
+    ``only`` is the one thing that it may do that with; None means all of them.
+    """
 
     name: str
     permissions: frozenset[str]
+    only: str | None = None
 
 
 class Authenticator(Protocol):
@@ -47,6 +54,17 @@ class Authenticator(Protocol):
 
     def authenticate(self, token: str) -> Caller | None:
         """Return the caller, or None for a token that opens nothing."""
+
+
+class FirstOf:
+    """Several ways to be known, in their order."""
+
+    def __init__(self, *ways: Authenticator) -> None:
+        self._ways = ways
+
+    def authenticate(self, token: str) -> Caller | None:
+        """Return the caller that the first way knows, or None."""
+        return next((caller for way in self._ways if (caller := way.authenticate(token))), None)
 
 
 class OperatorToken:
@@ -72,15 +90,21 @@ def current_caller() -> Caller:
     return caller
 
 
-def requires(permission: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let only callers that hold ``permission`` through to the decorated view."""
-    if permission not in PERMISSIONS:
-        raise ValueError(f"no such permission: {permission}")
+def requires(
+    permission: str, or_one: str | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let only callers that hold ``permission`` through to the decorated view.
+
+    With ``or_one`` also those that hold that one, for one thing alone: the view compares which.
+    """
+    if permission not in PERMISSIONS or (or_one is not None and or_one not in RECEIPT):
+        raise ValueError(f"no such permission: {permission}, {or_one}")
 
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            if permission not in current_caller().permissions:
+            held = current_caller().permissions
+            if permission not in held and (or_one is None or or_one not in held):
                 raise AccessError(f"the permission {permission} is missing")
             return view(*args, **kwargs)
 

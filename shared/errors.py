@@ -93,6 +93,11 @@ class NotAuthenticated(AccessError):
     http_status = 401
 
 
+class BootstrapSpent(AccessError):
+    code = "access.bootstrap_spent"
+    hint = "Sign in, or make another on the machine: `secryn bootstrap`."
+
+
 class SignatureInvalid(AccessError):
     code = "access.signature_invalid"
     hint = "Sign the message with the key of a registered issuer."

@@ -23,6 +23,7 @@ ENV_PREFIX = "SECRYN_"
 ENV_OF_THE_COMMAND_LINE = frozenset(
     {
         "SECRYN_STATE",
+        "SECRYN_TOKEN_FILE",
         "SECRYN_CACHE",
         "SECRYN_CONFIG",
         "SECRYN_MAVEN_URL",

@@ -146,4 +146,5 @@ def _settings(place: PlaceDatabase, folder: Path, kafka: KafkaSettings) -> Resto
         storage=FolderSettings(folder=folder / "backups"),
         uploads=FolderSettings(folder=folder / "uploads"),
         recipients=FolderSettings(folder=folder / "recipients"),
+        bootstrap_file=folder / "bootstrap",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +38,14 @@ def ensure_credentials(state: StateFolder) -> None:
     for user in (*ALL_USERS, CONTROLLER):
         _ensure(state.kafka_password(user), PASSWORD_BYTES)
     _ensure(state.token, TOKEN_BYTES)
+    if not state.bootstrap.exists():
+        write_bootstrap(state)
+
+
+def write_bootstrap(state: StateFolder) -> None:
+    """Make the credential of an instance without users, in place of the one before."""
+    token, made_at = secrets.token_urlsafe(TOKEN_BYTES), datetime.now(UTC).isoformat()
+    write_secret_file(state.bootstrap, f"{token}\n{made_at}\n".encode("ascii"), exist_ok=True)
 
 
 def _ensure(path: Path, size: int) -> None:
@@ -156,6 +165,7 @@ def _restore_sections(state: StateFolder) -> dict[str, Any]:
         "storage": {"folder": str(state.folder("backups"))},
         "uploads": {"folder": str(state.folder("uploads"))},
         "recipients": {"folder": str(state.folder("recipients"))},
+        "bootstrap_file": str(state.bootstrap),
     }
 
 

@@ -44,6 +44,10 @@ class StateFolder:
         return self.root / "token"
 
     @property
+    def bootstrap(self) -> Path:
+        return self.root / "bootstrap"
+
+    @property
     def supervisor(self) -> Path:
         return self.root / "run" / "supervisor.json"
 

@@ -14,9 +14,9 @@ from restore_service.handlers.request_undo import request_undo
 from restore_service.recipient.publish import publish_recipient
 from restore_service.space import measure_space
 from restore_service.uploads import store_upload
-from serving.caller import requires
+from serving.caller import current_caller, requires
 from serving.requester import http_requester, json_body, number_argument
-from shared.errors import RestoreNotFound, UsageError
+from shared.errors import AccessError, RestoreNotFound, UsageError
 
 PAGE_DEFAULT, PAGE_MAX = 100, 1000
 
@@ -52,9 +52,10 @@ def create_routes(context: RestoreContext) -> Blueprint:
         return jsonify(_shown(context, restore)), 202
 
     @routes.post("/undos")
-    @requires("restore")
+    @requires("restore", or_one="undo_one")
     def undo() -> tuple[Response, int]:
         command = parse_command(UndoRestore, json_body())
+        _check_only(str(command.restore_id))
         return jsonify(_shown(context, request_undo(context, command, http_requester()))), 202
 
     @routes.get("/space")
@@ -73,8 +74,9 @@ def create_routes(context: RestoreContext) -> Blueprint:
             return jsonify(context.history.page(conn, limit))
 
     @routes.get("/restores/<restore_id>")
-    @requires("read")
+    @requires("read", or_one="watch_one")
     def show(restore_id: str) -> Response:
+        _check_only(restore_id)
         with context.transaction("reading the history") as conn:
             restore = context.history.get(conn, _id(restore_id))
         return jsonify(_shown(context, restore))
@@ -85,6 +87,13 @@ def create_routes(context: RestoreContext) -> Blueprint:
         return jsonify(cancel_restore(context, _id(restore_id), http_requester()))
 
     return routes
+
+
+def _check_only(restore_id: str) -> None:
+    """Refuse a receipt for anything but its own restore. Raises AccessError."""
+    only = current_caller().only
+    if only is not None and only != restore_id:
+        raise AccessError("a receipt is for its own restore alone")
 
 
 def _content_length() -> int:

@@ -48,6 +48,7 @@ def request_restore(
         "outside_window": command.outside_window,
         "running_backup": command.running_backup,
         "key_fingerprint": fingerprint,
+        "receipt_sha256": command.receipt_sha256,
         "runner": context.runner,
     }
     accepted = AcceptedRestore(command, key)

@@ -19,7 +19,8 @@ def request_undo(
 
     Raises AccessError, TargetMismatch, NotUndoable, RestoreNotFound, RestoreInProgress.
     """
-    requester.require("restore")
+    if "undo_one" not in requester.permissions:
+        requester.require("restore")
     undo_id = str(command.undo_id)
     if (known := known_request(context, undo_id)) is not None:
         return known
@@ -36,6 +37,7 @@ def request_undo(
         "upload_id": None,
         "reason": command.reason,
         "key_fingerprint": None,
+        "receipt_sha256": command.receipt_sha256,
         "runner": context.runner,
     }
     accepted = AcceptedUndo(command)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,23 @@ from shared.archive.age import parse_recipient, seal
 from shared.client.http import Json, Progress, ServiceConnection, new_command_id
 
 ENDED = frozenset({"restored", "aborted", "failed", "rejected", "cancelled"})
+RECEIPT_KIND = "secryn-receipt"
 UPLOAD_CHUNK_BYTES = 1 << 20
+
+
+def new_receipt_secret() -> str:
+    """Return the secret of a receipt, to be given to ``start`` or ``undo``."""
+    return secrets.token_urlsafe(32)
+
+
+def receipt_of(restore_id: str, secret: str) -> str:
+    """Return the token that watches and undoes the restore which was started with ``secret``."""
+    return f"{RECEIPT_KIND}.{restore_id}.{secret}"
+
+
+def secret_digest(secret: str | None) -> str | None:
+    """Return what the service learns of a secret."""
+    return None if secret is None else hashlib.sha256(secret.encode("ascii")).hexdigest()
 
 
 class RestoreClient:
@@ -45,6 +63,7 @@ class RestoreClient:
         roll_forward: str | int | None = None,
         outside_window: str | None = None,
         cancel_running_backup: bool = False,
+        receipt_secret: str | None = None,
     ) -> Json:
         """Ask for the whole instance to be replaced; return ``restore_id`` and ``state``.
 
@@ -74,6 +93,7 @@ class RestoreClient:
             "environment": environment,
             "roll_forward": roll_forward,
             "outside_window": outside_window,
+            "receipt_sha256": secret_digest(receipt_secret),
             "running_backup": "cancel" if cancel_running_backup else None,
         }
         command |= {name: value for name, value in optional.items() if value is not None}
@@ -86,6 +106,7 @@ class RestoreClient:
         reason: str,
         restore_id: str | None = None,
         environment: str | None = None,
+        receipt_secret: str | None = None,
     ) -> Json:
         """Ask for what the last restore replaced to be put back; return ``restore_id``, ``state``."""
         command: Json = {
@@ -93,9 +114,17 @@ class RestoreClient:
             "target_instance_id": target_instance_id,
             "reason": reason,
         }
-        optional = {"restore_id": restore_id, "environment": environment}
+        optional = {
+            "restore_id": restore_id,
+            "environment": environment,
+            "receipt_sha256": secret_digest(receipt_secret),
+        }
         command |= {name: value for name, value in optional.items() if value is not None}
         return self.connection.call("POST", "/api/v1/undos", command)
+
+    def with_receipt(self, receipt: str) -> RestoreClient:
+        """Return a client that can watch and undo one restore, whoever else may not any more."""
+        return RestoreClient(ServiceConnection(self.connection.base_url, receipt))
 
     def wait(self, restore_id: str, progress: Progress | None = None) -> Json:
         """Return the restore when it ended, whichever way."""
