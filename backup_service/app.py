@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backup_service import events as ev
+from backup_service.api.disasters import create_disaster_routes
 from backup_service.api.routes import create_routes
 from backup_service.commands import (
     CREATE_BACKUP,
@@ -104,4 +105,5 @@ def run(settings: BackupServiceSettings) -> int:
         on_refusal=refusal_hook(context.record),
     )
     app.register_blueprint(create_routes(context))
+    app.register_blueprint(create_disaster_routes(context))
     return runtime.run(app, settings.http)

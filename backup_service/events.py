@@ -18,6 +18,7 @@ CANCELLED = PREFIX + "cancelled.v1"
 REJECTED = PREFIX + "rejected.v1"
 KEY_VIEWED = PREFIX + "key_viewed.v1"
 VERIFIED = PREFIX + "verified.v1"
+LOG_ADOPTED = PREFIX + "log_adopted.v1"
 
 _STATES = {
     REQUESTED: "requested",
@@ -32,6 +33,11 @@ ENDED = frozenset({"created", "failed", "cancelled"})
 def stream_of(backup_id: object) -> str:
     """Return the name of a backup's stream."""
     return f"backup-{backup_id}"
+
+
+def log_stream_of(command_id: object) -> str:
+    """Return the name of the stream of one decision about the instance's log."""
+    return f"log-{command_id}"
 
 
 @dataclass

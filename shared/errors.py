@@ -214,6 +214,24 @@ class LogLost(ConflictError):
     )
 
 
+class LogNotLost(ConflictError):
+    code = "log.not_lost"
+    hint = "The store follows the log that is there: there is nothing to adopt."
+
+
+class LogNotEmpty(ConflictError):
+    code = "log.not_empty"
+    hint = (
+        "Say what becomes of what the log holds already: `--from beginning` applies it to the "
+        "store, `--from end` passes it over for good."
+    )
+
+
+class NothingToSkip(ConflictError):
+    code = "projector.nothing_to_skip"
+    hint = "Only the event that the projector stopped at can be skipped: `secryn status` names it."
+
+
 class NeedsArchive(ConflictError):
     code = "log.needs_archive"
     hint = "The log alone does not lead past this restore. Restore the named backup."

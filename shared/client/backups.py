@@ -133,6 +133,29 @@ class BackupClient:
         """Return what is in the instance: counts, position, epoch, fence."""
         return self.connection.call("GET", "/api/v1/instance")
 
+    def adopt_log(
+        self,
+        instance_id: str,
+        reason: str,
+        *,
+        start: str | None = None,
+        environment: str | None = None,
+        command_id: str | None = None,
+    ) -> Json:
+        """Let the store follow the log that is there now; return from where it does.
+
+        ``start`` (``beginning`` or ``end``) says what becomes of what that log holds already.
+        Raises LogNotLost, LogNotEmpty, RestoreInProgress, TargetMismatch.
+        """
+        body: Json = {
+            "command_id": command_id or new_command_id(),
+            "instance_id": instance_id,
+            "environment": environment,
+            "reason": reason,
+            "from": start,
+        }
+        return self.connection.call("POST", "/api/v1/instance/adopt-log", body)
+
     def digest(self) -> Json:
         """Return the canonical digest of the whole state, and of each table."""
         return self.connection.call("GET", "/api/v1/instance/digest")

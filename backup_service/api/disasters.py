@@ -1,0 +1,24 @@
+"""The HTTP interface for what follows a loss: of the log, of an event, of the history."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify
+
+from backup_service.commands import AdoptLog, parse_command
+from backup_service.context import BackupContext
+from backup_service.handlers.adopt_log import adopt_log
+from serving.caller import requires
+from serving.requester import http_requester, json_body
+
+
+def create_disaster_routes(context: BackupContext) -> Blueprint:
+    """Return the routes below /api/v1."""
+    routes = Blueprint("disasters", __name__, url_prefix="/api/v1")
+
+    @routes.post("/instance/adopt-log")
+    @requires("restore")
+    def adopt_the_log() -> Response:
+        command = parse_command(AdoptLog, json_body())
+        return jsonify(adopt_log(context, command, http_requester()))
+
+    return routes

@@ -1,0 +1,55 @@
+"""What the tests of lost parts share: one stack, its instance, and how a disk is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from tests.plugins.live import Json
+from tests.plugins.stack import StackUnderTest
+
+
+def digest(stack: StackUnderTest) -> str:
+    return str(json.loads(stack.secryn("instance", "digest").stdout)["digest"])
+
+
+def instance(stack: StackUnderTest) -> Json:
+    document: Json = json.loads(stack.secryn("instance", "show").stdout)
+    return document
+
+
+def write(stack: StackUnderTest) -> Json:
+    """Write for half a second, wait until it is stored; return what was written."""
+    done = stack.secryn("sample", "write", "--rate", "100", "--seconds", "0.5")
+    document: Json = json.loads(done.stdout)
+    return document
+
+
+def backed_up(stack: StackUnderTest, folder: Path, *options: str) -> tuple[Json, Path]:
+    """Make a backup; return it and its key file."""
+    key = folder / f"{len(list(folder.iterdir()))}.key"
+    done = stack.secryn("backup", "create", "--wait", "--key-file", str(key), *options)
+    backup: Json = json.loads(done.stdout)
+    return backup, key
+
+
+def restored(stack: StackUnderTest, backup: Json, key: Path) -> Json:
+    """Restore a backup of the storage; return how it ended."""
+    done = stack.secryn(
+        *("restore", "run", "--backup", backup["backup_id"], "--key-file", str(key)),
+        *("--instance", stack.status()["instance_id"], "--yes"),
+    )
+    document: Json = json.loads(done.stdout)
+    return document
+
+
+def lose_the_log(stack: StackUnderTest) -> None:
+    """Stop the stack, lose Kafka's disk and start it again; it comes up, and is not healthy."""
+    stack.down()
+    shutil.rmtree(stack.state / "kafka" / "data")
+    stack.secryn("up", check=False)
+
+
+def projector_reason(stack: StackUnderTest) -> str:
+    return str(stack.process("projector")["reason"])
