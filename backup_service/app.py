@@ -52,6 +52,7 @@ def run(settings: BackupServiceSettings) -> int:
         objects=LocalFolder(settings.storage.folder),
         root=RootKey.load(settings.place.root_key_file),
         signer=SigningKey.load(settings.place.signing_key_file),
+        issuers=IssuerRegistry.load(settings.place.issuers_file),
         progress=ProgressBoard(),
         stop=runtime.give_up,
     )
@@ -80,7 +81,7 @@ def run(settings: BackupServiceSettings) -> int:
         kafka,
         BACKUP_COMMANDS,
         group_id=kafka.topic("backup.commands"),
-        issuers=IssuerRegistry.load(settings.place.issuers_file),
+        issuers=context.issuers,
         handle=commands.handle,
         refused=commands.refused,
     )

@@ -19,6 +19,7 @@ REJECTED = PREFIX + "rejected.v1"
 KEY_VIEWED = PREFIX + "key_viewed.v1"
 VERIFIED = PREFIX + "verified.v1"
 LOG_ADOPTED = PREFIX + "log_adopted.v1"
+EVENT_SKIPPED = PREFIX + "event_skipped.v1"
 
 _STATES = {
     REQUESTED: "requested",

@@ -102,3 +102,26 @@ def adopt_log(
             typer.echo(f"The fence of restore {restore} was lowered.")
 
     emit(found, as_json, tell)
+
+
+@app.command("skip-event")
+@command
+def skip_event(
+    *,
+    offset: Annotated[int, typer.Option(help="Where it stands: `secryn status` says it.")],
+    instance: Instance,
+    reason: Reason = "by hand",
+    yes: Yes = False,
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Pass the one event that cannot be decoded and that the projector stopped at."""
+    with connected(state) as stack:
+        confirm_instance(stack, instance, yes, f"This gives the event at offset {offset} up for")
+        found = stack.backups.skip_event(instance, offset, reason, environment=stack.environment)
+
+    def tell() -> None:
+        typer.echo(f"The event at offset {offset} was passed: {found['fault']}.")
+        typer.echo(f"It has {found['size_bytes']} bytes, sha256 {found['sha256']}.")
+
+    emit(found, as_json, tell)

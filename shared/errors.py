@@ -210,7 +210,7 @@ class LogLost(ConflictError):
     code = "log.lost"
     hint = (
         "The log under this address is not the one the store was folded from. Restore a backup, "
-        "or adopt the log with `secryn instance adopt-log`."
+        "or adopt the log with `secryn instance adopt-log --instance ID`."
     )
 
 

@@ -82,6 +82,9 @@ class Backing:
             objects=LocalFolder(settings.storage.folder),
             root=RootKey.create(folder / "root.key"),
             signer=SigningKey.create(folder / "signing.key"),
+            issuers=IssuerRegistry(
+                {ISSUER: Issuer(ISSUER, restorer.public, frozenset({ANNOUNCE}))}
+            ),
             progress=ProgressBoard(),
             stop=threading.Event(),
         )
@@ -148,13 +151,10 @@ class Backing:
     def projector(self) -> Iterator[RunningProjector]:
         """Run a projector as its own role."""
         status, stop = ProjectorStatus(), threading.Event()
-        issuers = IssuerRegistry(
-            {ISSUER: Issuer(ISSUER, self.restorer.public, frozenset({ANNOUNCE}))}
-        )
         projector = Projector(
             self.context.kafka,
             PostgresSettings(dsn=self.place.dsn("secryn_projector")),
-            issuers,
+            self.context.issuers,
             status,
             FoldSettings(poll_timeout_s=0.1, position_role=ROLE),
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from backup_service.commands import AdoptLog, parse_command
+from backup_service.commands import AdoptLog, SkipEvent, parse_command
 from backup_service.context import BackupContext
 from backup_service.handlers.adopt_log import adopt_log
+from backup_service.handlers.skip_event import skip_event
 from serving.caller import requires
 from serving.requester import http_requester, json_body
 
@@ -20,5 +21,11 @@ def create_disaster_routes(context: BackupContext) -> Blueprint:
     def adopt_the_log() -> Response:
         command = parse_command(AdoptLog, json_body())
         return jsonify(adopt_log(context, command, http_requester()))
+
+    @routes.post("/instance/skip-event")
+    @requires("restore")
+    def skip_the_event() -> Response:
+        command = parse_command(SkipEvent, json_body())
+        return jsonify(skip_event(context, command, http_requester()))
 
     return routes

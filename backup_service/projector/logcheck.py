@@ -29,7 +29,7 @@ def check_log(position: LogPosition, admin: LogAdmin, reader: LogReader) -> int:
 
 
 def _check_last_event(position: LogPosition, offset: int, reader: LogReader) -> None:
-    record = _read_one(reader, offset)
+    record = read_one(reader, offset)
     if record is None or record.offset != offset:
         raise LogLost(f"the log has no event at offset {offset}, the last that was folded")
     try:
@@ -43,7 +43,8 @@ def _check_last_event(position: LogPosition, offset: int, reader: LogReader) -> 
         )
 
 
-def _read_one(reader: LogReader, offset: int) -> Record | None:
+def read_one(reader: LogReader, offset: int) -> Record | None:
+    """Return the first record from ``offset`` on; None when none is there. Raises KafkaUnavailable."""
     reader.seek(offset)
     deadline = time.monotonic() + READ_TIMEOUT_S
     while time.monotonic() < deadline:

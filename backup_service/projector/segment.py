@@ -49,8 +49,8 @@ def read_segment(
         except MessageUnreadable as error:
             segment.advance.next_offset = record.offset
             hint = (
-                f"Pass this one event with `secryn instance skip-event --offset {record.offset}`, "
-                "or restore a backup."
+                f"Pass this one event with `secryn instance skip-event --offset {record.offset} "
+                "--instance ID`, or restore a backup."
             )
             segment.unreadable = Stopped(error.code, record.offset, error.message, hint)
             return segment

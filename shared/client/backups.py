@@ -156,6 +156,28 @@ class BackupClient:
         }
         return self.connection.call("POST", "/api/v1/instance/adopt-log", body)
 
+    def skip_event(
+        self,
+        instance_id: str,
+        offset: int,
+        reason: str,
+        *,
+        environment: str | None = None,
+        command_id: str | None = None,
+    ) -> Json:
+        """Pass the one event that the projector cannot decode; return what it was.
+
+        Raises NothingToSkip, LogLost, RestoreInProgress, TargetMismatch.
+        """
+        body: Json = {
+            "command_id": command_id or new_command_id(),
+            "instance_id": instance_id,
+            "environment": environment,
+            "reason": reason,
+            "offset": offset,
+        }
+        return self.connection.call("POST", "/api/v1/instance/skip-event", body)
+
     def digest(self) -> Json:
         """Return the canonical digest of the whole state, and of each table."""
         return self.connection.call("GET", "/api/v1/instance/digest")
