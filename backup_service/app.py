@@ -23,6 +23,7 @@ from serving.checks import log_and_store_checks
 from serving.command_topic import CommandTopic
 from serving.progress import ProgressBoard
 from serving.runtime import ServiceRuntime
+from shared.archive.trust import load_signers
 from shared.audit import AuditTrail
 from shared.database import Lock, open_pool
 from shared.eventstore import CommandConsumer, EventStore, Relay
@@ -41,6 +42,7 @@ def run(settings: BackupServiceSettings) -> int:
     pool = open_pool(settings.postgres, SERVICE)
     runtime.on_close(pool.close)
     store = EventStore("backup", Lock.BACKUP_APPEND)
+    signer = SigningKey.load(settings.place.signing_key_file)
     context = BackupContext(
         settings=settings,
         pool=pool,
@@ -51,7 +53,8 @@ def run(settings: BackupServiceSettings) -> int:
         keys=WaitingKeys(settings.keys.folder, settings.keys.repeat_window_s),
         objects=LocalFolder(settings.storage.folder),
         root=RootKey.load(settings.place.root_key_file),
-        signer=SigningKey.load(settings.place.signing_key_file),
+        signer=signer,
+        trusted_signers=load_signers(settings.place.trusted_signers_file) | {signer.fingerprint},
         issuers=IssuerRegistry.load(settings.place.issuers_file),
         progress=ProgressBoard(),
         stop=runtime.give_up,

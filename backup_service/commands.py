@@ -81,6 +81,14 @@ class SkipEvent(_ForInstance):
     offset: Annotated[int, Field(ge=0, lt=1 << 63, strict=True)]
 
 
+class AdoptBackup(BaseModel):
+    """Take a backup, known from its receipt alone, into the history."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trust_signer: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+
+
 C = TypeVar("C", bound=BaseModel)
 
 

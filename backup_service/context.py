@@ -34,6 +34,7 @@ class BackupContext:
     objects: ObjectStore
     root: RootKey
     signer: SigningKey
+    trusted_signers: frozenset[str]
     issuers: IssuerRegistry
     progress: ProgressBoard
     stop: threading.Event

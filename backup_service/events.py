@@ -18,6 +18,7 @@ CANCELLED = PREFIX + "cancelled.v1"
 REJECTED = PREFIX + "rejected.v1"
 KEY_VIEWED = PREFIX + "key_viewed.v1"
 VERIFIED = PREFIX + "verified.v1"
+ADOPTED = PREFIX + "adopted.v1"
 LOG_ADOPTED = PREFIX + "log_adopted.v1"
 EVENT_SKIPPED = PREFIX + "event_skipped.v1"
 
@@ -25,6 +26,7 @@ _STATES = {
     REQUESTED: "requested",
     STARTED: "running",
     CREATED: "created",
+    ADOPTED: "created",
     FAILED: "failed",
     CANCELLED: "cancelled",
 }
@@ -102,6 +104,25 @@ def _created(backup: Backup, event: StoredEvent) -> None:
     }
 
 
+def _adopted(backup: Backup, event: StoredEvent) -> None:
+    """What the receipt says, as if its own events had told it; and that it was adopted."""
+    receipt = event.data["receipt"]
+    own = receipt["key_fingerprint"] is None
+    backup.facts = {name: value for name, value in receipt.items() if name != "backup_id"} | {
+        "requested_at": receipt["started_at"],
+        "created_at": receipt["proven_at"],
+        "recipients": receipt["recipient_fingerprints"] if own else [],
+        "at_position": receipt["behind"],
+        "correlation_id": event.correlation_id,
+        "location": event.data["location"],
+        "key_state": event.data["key_state"],
+        "error": None,
+        "adopted_by": event.actor,
+        "adopted_at": event.occurred_at.isoformat(),
+        "trusted_by": event.data["trusted_by"],
+    }
+
+
 def _failed(backup: Backup, event: StoredEvent) -> None:
     backup.facts |= {"error": event.data["error"], "ended_at": event.occurred_at.isoformat()}
 
@@ -128,6 +149,7 @@ def _verified(backup: Backup, event: StoredEvent) -> None:
 _FACTS = {
     REQUESTED: _requested,
     CREATED: _created,
+    ADOPTED: _adopted,
     FAILED: _failed,
     CANCELLED: _failed,
     CANCEL_REQUESTED: _cancel_requested,

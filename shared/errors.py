@@ -352,6 +352,14 @@ class AnotherInstance(ArchiveError):
     hint = "The backup is of another instance: name that with --source-instance if it is meant."
 
 
+class ReceiptInvalid(ArchiveError):
+    code = "receipt.invalid"
+    hint = (
+        "Do not trust this receipt. Whoever has the key can still restore the file itself with "
+        "`secryn restore run --file`."
+    )
+
+
 class FormatTooNew(ArchiveError):
     code = "archive.format_too_new"
     hint = "A newer release wrote this file. Upgrade this software and try again."

@@ -68,6 +68,7 @@ class Backing:
     def create(cls, postgres: TestPostgres, kafka: TestKafka, folder: Path) -> Backing:
         place = postgres.fresh_place()
         restorer = SigningKey.create(folder / "restore.key")
+        signer = SigningKey.create(folder / "signing.key")
         settings = _settings(place, folder, kafka.settings())
         pool = open_pool(settings.postgres, "test")
         store = EventStore("backup", Lock.BACKUP_APPEND)
@@ -81,7 +82,8 @@ class Backing:
             keys=WaitingKeys(settings.keys.folder, 600),
             objects=LocalFolder(settings.storage.folder),
             root=RootKey.create(folder / "root.key"),
-            signer=SigningKey.create(folder / "signing.key"),
+            signer=signer,
+            trusted_signers=frozenset({signer.fingerprint}),
             issuers=IssuerRegistry(
                 {ISSUER: Issuer(ISSUER, restorer.public, frozenset({ANNOUNCE}))}
             ),

@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+from shared.kafka import Kafka
+from shared.messages import CloudEvent
 from tests.plugins.live import Json
 from tests.plugins.stack import StackUnderTest
 
@@ -53,3 +55,17 @@ def lose_the_log(stack: StackUnderTest) -> None:
 
 def projector_reason(stack: StackUnderTest) -> str:
     return str(stack.process("projector")["reason"])
+
+
+def published(stack: StackUnderTest, topic: str) -> list[str]:
+    """Return the types of the events on a topic, in order."""
+    kafka = Kafka(stack.kafka("admin"), client_id="test")
+    name, found, position = kafka.topic(topic), list[str](), 0
+    with kafka.admin() as admin, kafka.log_reader(name) as reader:
+        end = admin.last_stable_offset(name)
+        reader.seek(0)
+        while position < end:
+            batch = reader.poll(1000, 0.5)
+            position = batch.next_offset
+            found += [CloudEvent.from_kafka(record).type for record in batch.records]
+    return found

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 
-from backup_service.commands import AdoptLog, SkipEvent, parse_command
+from backup_service.api.routes import parse_backup_id
+from backup_service.commands import AdoptBackup, AdoptLog, SkipEvent, parse_command
 from backup_service.context import BackupContext
+from backup_service.handlers.adopt_backup import adopt_backup, list_receipts
 from backup_service.handlers.adopt_log import adopt_log
 from backup_service.handlers.skip_event import skip_event
 from serving.caller import requires
-from serving.requester import http_requester, json_body
+from serving.requester import http_requester, json_body, number_argument
+from shared.errors import UsageError
+
+PAGE_MAX = 500
 
 
 def create_disaster_routes(context: BackupContext) -> Blueprint:
@@ -27,5 +32,19 @@ def create_disaster_routes(context: BackupContext) -> Blueprint:
     def skip_the_event() -> Response:
         command = parse_command(SkipEvent, json_body())
         return jsonify(skip_event(context, command, http_requester()))
+
+    @routes.get("/receipts")
+    @requires("read")
+    def receipts() -> Response:
+        limit = number_argument("limit", PAGE_MAX)
+        if not 1 <= limit <= PAGE_MAX:
+            raise UsageError(f"limit must be from 1 to {PAGE_MAX}")
+        return jsonify(list_receipts(context, request.args.get("after", ""), limit))
+
+    @routes.post("/backups/<backup_id>/adopt")
+    @requires("configure")
+    def adopt(backup_id: str) -> Response:
+        command = parse_command(AdoptBackup, json_body())
+        return jsonify(adopt_backup(context, parse_backup_id(backup_id), command, http_requester()))
 
     return routes

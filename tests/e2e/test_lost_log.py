@@ -9,13 +9,16 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from backup_service.events import LOG_ADOPTED
 from shared.errors import LogLost, LogNotEmpty, LogNotLost, TargetMismatch
+from shared.messages.topics import BACKUP_EVENTS
 from tests.disasters import (
     backed_up,
     digest,
     instance,
     lose_the_log,
     projector_reason,
+    published,
     restored,
     write,
 )
@@ -75,6 +78,7 @@ def test_the_store_adopts_the_new_log_and_a_fence_of_the_lost_one_falls(
     assert adopted["lowered_fence"]["restore_id"] == done["restore_id"]
     stack.wait_healthy()
     assert digest(stack) == state
+    eventually(lambda: LOG_ADOPTED in published(stack, BACKUP_EVENTS), "the new topic has it")
     assert write(stack)["events"] > 0
     assert digest(stack) != state
     assert refused_adoption(stack) == LogNotLost.code

@@ -55,6 +55,7 @@ def context(postgres: TestPostgres, tmp_path: Path) -> Iterator[BackupContext]:
         objects=LocalFolder(settings.storage.folder),
         root=RootKey.create(tmp_path / "root.key"),
         signer=SigningKey.create(tmp_path / "signing.key"),
+        trusted_signers=frozenset(),
         issuers=IssuerRegistry({}),
         progress=ProgressBoard(),
         stop=threading.Event(),
