@@ -179,6 +179,11 @@ class Backing:
         with psycopg.connect(self.place.dsn()) as conn:
             return {row[0] for row in conn.execute("SELECT name FROM instance.projects")}
 
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Return what one query gives, as superuser."""
+        with psycopg.connect(self.place.dsn()) as conn:
+            return conn.execute(query.encode()).fetchall()
+
     def execute(self, statement: str, *values: Any) -> None:
         """Run one statement as superuser."""
         with psycopg.connect(self.place.dsn(), autocommit=True) as conn:

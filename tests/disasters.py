@@ -1,15 +1,22 @@
-"""What the tests of lost parts share: one stack, its instance, and how a disk is lost."""
+"""What the tests of lost parts share: one stack, how a disk is lost, and docs/disasters.md."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from shared.kafka import Kafka
 from shared.messages import CloudEvent
 from tests.plugins.live import Json
-from tests.plugins.stack import StackUnderTest
+from tests.plugins.stack import COMMAND_TIMEOUT_S, StackUnderTest
+
+ROOT = Path(__file__).parents[1]
 
 
 def digest(stack: StackUnderTest) -> str:
@@ -69,3 +76,34 @@ def published(stack: StackUnderTest, topic: str) -> list[str]:
             position = batch.next_offset
             found += [CloudEvent.from_kafka(record).type for record in batch.records]
     return found
+
+
+def follow(stack: StackUnderTest, name: str, **values: object) -> Json:
+    """Type the commands of docs/disasters.md under ``<!-- run: NAME -->``, as they stand there.
+
+    ``values`` are put in the place of the words in capitals; the id of the instance is typed where
+    it is asked for. Every command must succeed; returns the last one's document.
+    """
+    page = (ROOT / "docs" / "disasters.md").read_text(encoding="utf-8")
+    block = re.search(rf"<!-- run: {name} -->\n```sh\n(.*?)```", page, re.DOTALL)
+    assert block is not None, name
+    words = {"INSTANCE": stack.status()["instance_id"]} if "INSTANCE" in block[1] else {}
+    words |= {word: str(value) for word, value in values.items()}
+    document: Json = {}
+    for line in block[1].splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "secryn"
+        typed = [words.get(word, word) for word in arguments]
+        assert not [word for word in typed if word.isupper()], typed
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.main", *typed, "--state", str(stack.state), "--json"],
+            input=f"{words.get('INSTANCE', '')}\n",
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            env={**os.environ, **stack.environment},
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
+        document = json.loads(done.stdout)
+    return document

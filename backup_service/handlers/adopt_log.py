@@ -86,6 +86,12 @@ def _look(context: BackupContext, row: LogPosition) -> _Found:
 
 def _adopted(row: LogPosition, found: _Found, command: AdoptLog) -> LogPosition:
     """Return the row as it is to be. Raises LogNotEmpty."""
+    own = (found.identity.cluster_id, found.identity.topic_id) == (row.cluster_id, row.topic_id)
+    if own and command.start != "end" and found.end > found.beginning:
+        raise LogNotEmpty(
+            "the log is the store's own, cut off or altered: its beginning is folded already",
+            hint="Restore a backup, or pass over what the log holds with `--from end`.",
+        )
     if command.start is None and found.end > found.beginning:
         raise LogNotEmpty(
             f"the log holds {found.end - found.beginning} offsets already,"

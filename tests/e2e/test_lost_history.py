@@ -9,9 +9,9 @@ from pathlib import Path
 
 from shared.archive.age import HybridIdentity
 from shared.archive.keyfile import check_key_file
-from shared.errors import ArchiveAltered, KeyExpired
+from shared.errors import ArchiveAltered, KeyExpired, SignerUntrusted
 from shared.messages.topics import BACKUP_EVENTS
-from tests.disasters import backed_up, digest, published, restored, write
+from tests.disasters import backed_up, digest, follow, published, restored, write
 from tests.plugins.instance import eventually
 from tests.plugins.live import Json
 from tests.plugins.stack import StackUnderTest
@@ -37,6 +37,7 @@ def test_the_history_is_rebuilt_from_the_receipts_and_restores(
     third = json.loads(stack.secryn("backup", "create", "--wait", "--recipient", own).stdout)
     damaged, _ = backed_up(stack, tmp_path)
     before, state = history(stack), digest(stack)
+    same = ("backup_id", "state", "offset", "sha256", "size_bytes", "digest", "reason", "location")
 
     stack.down()
     shutil.rmtree(stack.state / "postgres" / "data")
@@ -54,7 +55,6 @@ def test_the_history_is_rebuilt_from_the_receipts_and_restores(
     (bad,) = [one for one in report["backups"] if one["outcome"] == "refused"]
     assert (bad["backup_id"], bad["code"]) == (damaged["backup_id"], ArchiveAltered.code)
 
-    same = ("backup_id", "state", "offset", "sha256", "size_bytes", "digest", "reason", "location")
     assert [[one[name] for name in same] for one in history(stack)] == [
         [one[name] for name in same] for one in before if one["backup_id"] != damaged["backup_id"]
     ]
@@ -67,7 +67,45 @@ def test_the_history_is_rebuilt_from_the_receipts_and_restores(
     assert check_key_file(key, target)["belong_together"]
     assert published(stack, BACKUP_EVENTS).count("com.secryn.backup.adopted.v1") == 3
 
+    (stack.state / "backups" / f"{damaged['backup_id']}.receipt.json").unlink()
+    stack.down()
+    assert len(follow(stack, "adopt-all")["backups"]) == 3
     again = stack.secryn("backup", "adopt", first["backup_id"], third["backup_id"])
     assert json.loads(again.stdout)["known"] == 2
     assert restored(stack, first, key)["state"] == "restored"
     assert digest(stack) == first["digest"]
+
+
+def test_another_machine_adopts_the_storage_of_a_lost_one(
+    new_stack: Callable[..., StackUnderTest], tmp_path: Path
+) -> None:
+    lost = new_stack()
+    lost.up()
+    lost.secryn("sample", "load")
+    backup, key = backed_up(lost, tmp_path)
+    place = lost.status()["instance_id"]
+    lost.down()
+
+    stack = new_stack()
+    stack.up()
+    stack.down()
+    shutil.rmtree(stack.state / "backups")
+    shutil.copytree(lost.state / "backups", stack.state / "backups")
+    stack.up()
+    done = stack.secryn("backup", "adopt", backup["backup_id"], check=False)
+    (refused,) = json.loads(done.stdout)["backups"]
+    assert refused["code"] == SignerUntrusted.code
+    assert backup["signer"] in refused["message"]
+    stack.down()
+    restore = follow(
+        stack,
+        "adopt-trusted",
+        SIGNER=backup["signer"],
+        BACKUP=backup["backup_id"],
+        KEYFILE=key,
+        LOST=place,
+    )
+    assert restore["state"] == "restored"
+    assert digest(stack) == backup["digest"]
+    (adopted,) = history(stack)
+    assert (adopted["instance_id"], adopted["trusted_by"]) == (place, "caller")

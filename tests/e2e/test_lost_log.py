@@ -15,6 +15,7 @@ from shared.messages.topics import BACKUP_EVENTS
 from tests.disasters import (
     backed_up,
     digest,
+    follow,
     instance,
     lose_the_log,
     projector_reason,
@@ -35,9 +36,9 @@ def stack(new_stack: Callable[..., StackUnderTest]) -> StackUnderTest:
     return made
 
 
-def adopt(stack: StackUnderTest, *options: str) -> Json:
+def adopt(stack: StackUnderTest, start: str) -> Json:
     named = stack.status()["instance_id"]
-    done = stack.secryn("instance", "adopt-log", "--instance", named, "--yes", *options)
+    done = stack.secryn("instance", "adopt-log", "--instance", named, "--yes", "--from", start)
     document: Json = json.loads(done.stdout)
     return document
 
@@ -73,7 +74,7 @@ def test_the_store_adopts_the_new_log_and_a_fence_of_the_lost_one_falls(
     assert "secryn instance adopt-log" in projector_reason(stack)
 
     assert refused_adoption(stack, instance=done["restore_id"]) == TargetMismatch.code
-    adopted = adopt(stack)
+    adopted = follow(stack, "adopt-log")
     assert (adopted["position"], adopted["epoch"]) == (0, 2)
     assert adopted["lowered_fence"]["restore_id"] == done["restore_id"]
     stack.wait_healthy()
@@ -104,11 +105,11 @@ def test_what_the_new_log_holds_already_is_applied_or_passed_over_as_was_said(
     asked = ("sample", "write", "--rate", "50", "--seconds", "0.5")
     assert stack.refusal(*asked)["code"] == LogLost.code
     assert stack.refusal("backup", "create", "--wait")["code"] == LogLost.code
-    behind, _ = backed_up(stack, tmp_path, "--at-position")
+    behind = follow(stack, "at-position", KEYFILE=tmp_path / "backup.key")
     assert (behind["behind"], behind["offset"], behind["digest"]) == (True, position, state)
 
     assert refused_adoption(stack) == LogNotEmpty.code
-    adopted = adopt(stack, "--from", start)
+    adopted = follow(stack, "adopt-log-from") if start == "beginning" else adopt(stack, start)
     held = adopted["to_apply"] + adopted["passed_over"]
     assert held > 0
     assert adopted["position"] == (0 if start == "beginning" else held)
@@ -123,7 +124,7 @@ def test_a_restore_is_the_other_way_out(stack: StackUnderTest, tmp_path: Path) -
     write(stack)
     lose_the_log(stack)
     eventually(lambda: LogLost.code in projector_reason(stack), "the log is lost")
-    done = restored(stack, backup, key)
+    done = follow(stack, "restore", BACKUP=backup["backup_id"], KEYFILE=key)
     assert (done["state"], done["epoch"]) == ("restored", 2)
     stack.wait_healthy()
     assert digest(stack) == backup["digest"]

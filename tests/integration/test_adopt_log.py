@@ -21,6 +21,7 @@ from shared.database import Lock, try_lock
 from shared.errors import (
     AccessError,
     BackupInProgress,
+    EventRejected,
     LogLost,
     LogNotEmpty,
     LogNotLost,
@@ -30,6 +31,7 @@ from shared.errors import (
     UsageError,
 )
 from shared.instance.events import ProjectCreated, Restored, RestoreStarted, encode
+from shared.instance.writer import NewEvent
 from shared.messages import CloudEvent
 from tests.backing import Backing
 from tests.plugins.kafka import TestKafka
@@ -83,8 +85,9 @@ def test_an_end_of_the_log_that_is_another_one_is_adopted_where_the_store_stands
     backing.execute("UPDATE instance.log_position SET last_event_id = gen_random_uuid()")
     with backing.projector() as projector:
         projector.wait_stopped()
-        with pytest.raises(LogNotEmpty):
-            adopt_log(backing.context, asked(backing), backing.admin)
+        for start in (None, "beginning"):
+            with pytest.raises(LogNotEmpty, match="folded already"):
+                adopt_log(backing.context, asked(backing, **{"from": start}), backing.admin)
         adopt_log(backing.context, asked(backing, **{"from": "end"}), backing.admin)
         backing.writer.wait_until_stored(backing.add("d"), 20)
     assert backing.projects() == {"a", "b", "c", "d"}
@@ -128,6 +131,37 @@ def test_restore_events_of_the_lost_log_that_land_late_change_nothing(backing: B
         backing.writer.wait_until_stored(backing.add("d"), 20)
     assert backing.projects() == {"a", "b", "c", "d"}
     assert backing.position().epoch == 1
+
+
+def test_a_writer_is_told_that_its_event_reached_nothing(backing: Backing) -> None:
+    backing.lose_log()
+    before = backing.position()
+    with pytest.raises(LogLost, match="does not follow"):
+        backing.add("nowhere")
+    with pytest.raises(LogLost, match="does not follow"):
+        backing.writer.append_all([NewEvent(ProjectCreated(id=uuid4(), name="nor this"))])
+    # What a writer waits for while somebody decides: it is told to look, not that it is stored.
+    for _ in range(before.position):
+        backing.send(rude("another's"))
+    waiting = backing.add("longer than the lost log was")
+    adopt_log(backing.context, asked(backing, **{"from": "end"}), backing.admin)
+    with pytest.raises(LogLost, match="went over to another log"):
+        backing.writer.wait_until_stored(waiting, 20)
+
+
+def test_a_rejection_of_the_lost_log_is_not_that_of_the_event_at_its_offset(
+    backing: Backing,
+) -> None:
+    with backing.projector(), pytest.raises(EventRejected):
+        backing.writer.wait_until_stored(backing.add("a"), 20)
+    ((offset,),) = backing.rows("SELECT event_offset FROM instance.rejections")
+    backing.lose_log()
+    adopt_log(backing.context, asked(backing), backing.admin)
+    with backing.projector():
+        for number in range(offset + 1):
+            written = backing.add(f"new {number}")
+            backing.writer.wait_until_stored(written, 20)
+    assert written.offset == offset
 
 
 def test_a_command_that_comes_twice_decides_once(backing: Backing) -> None:

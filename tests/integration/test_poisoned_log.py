@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 from backup_service.events import EVENT_SKIPPED
 from shared.errors import NothingToSkip, TargetMismatch
 from shared.kafka import OutgoingMessage
 from shared.messages.topics import BACKUP_EVENTS, INSTANCE_EVENTS
+from tests.disasters import follow
 from tests.plugins.instance import eventually
 from tests.plugins.live import Live
 
@@ -39,13 +38,12 @@ def test_the_one_event_is_skipped_by_whoever_names_it(live: Live) -> None:
     assert live.stack.refusal(*other, "--yes")["code"] == NothingToSkip.code
     assert f"offset {offset}" in reason(live)
 
-    done = live.stack.secryn(*named, live.instance_id, "--yes", "--reason", "a test")
-    assert json.loads(done.stdout)["position"] == offset + 1
+    assert follow(live.stack, "skip-event", OFFSET=offset)["position"] == offset + 1
     live.stack.wait_healthy()
     live.add_project("behind the skipped one")
     assert "behind the skipped one" in live.projects()
     (event,) = live.events_about(BACKUP_EVENTS, EVENT_SKIPPED, offset)
-    assert (event["offset"], event["reason"]) == (offset, "a test")
+    assert (event["offset"], event["reason"]) == (offset, "by hand")
 
 
 def test_a_poisoned_log_is_named_in_the_status_and_a_restore_passes_it(live: Live) -> None:
