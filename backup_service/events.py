@@ -113,6 +113,8 @@ def _adopted(backup: Backup, event: StoredEvent) -> None:
         "created_at": receipt["proven_at"],
         "recipients": receipt["recipient_fingerprints"] if own else [],
         "at_position": receipt["behind"],
+        # The receipt does not say.
+        "wait_for_restore": None,
         "correlation_id": event.correlation_id,
         "location": event.data["location"],
         "key_state": event.data["key_state"],

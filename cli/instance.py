@@ -97,6 +97,7 @@ def adopt_log(
             f"Of what it held, {found['to_apply']} offsets are applied"
             f" and {found['passed_over']} passed over."
         )
+        typer.echo("Make a backup now: this log alone does not lead to the present state.")
         if found["lowered_fence"] is not None:
             restore = found["lowered_fence"]["restore_id"]
             typer.echo(f"The fence of restore {restore} was lowered.")

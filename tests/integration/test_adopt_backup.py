@@ -97,7 +97,7 @@ def test_what_the_receipt_says_is_in_the_history_again(backing: Backing) -> None
     forget(backing)
     assert adopt(backing, before)["outcome"] == "adopted"
     after = shown(backing, before["backup_id"])
-    changed = {"created_at", "requested_at", "correlation_id", "key_state"}
+    changed = {"created_at", "requested_at", "correlation_id", "key_state", "wait_for_restore"}
     assert {name: after[name] for name in before if name not in changed} == {
         name: before[name] for name in before if name not in changed
     }
