@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backup_service import events as ev
+from backup_service.api.disasters import create_disaster_routes
 from backup_service.api.routes import create_routes
 from backup_service.commands import (
     CREATE_BACKUP,
@@ -22,6 +23,7 @@ from serving.checks import log_and_store_checks
 from serving.command_topic import CommandTopic
 from serving.progress import ProgressBoard
 from serving.runtime import ServiceRuntime
+from shared.archive.trust import load_signers
 from shared.audit import AuditTrail
 from shared.database import Lock, open_pool
 from shared.eventstore import CommandConsumer, EventStore, Relay
@@ -40,6 +42,7 @@ def run(settings: BackupServiceSettings) -> int:
     pool = open_pool(settings.postgres, SERVICE)
     runtime.on_close(pool.close)
     store = EventStore("backup", Lock.BACKUP_APPEND)
+    signer = SigningKey.load(settings.place.signing_key_file)
     context = BackupContext(
         settings=settings,
         pool=pool,
@@ -50,7 +53,9 @@ def run(settings: BackupServiceSettings) -> int:
         keys=WaitingKeys(settings.keys.folder, settings.keys.repeat_window_s),
         objects=LocalFolder(settings.storage.folder),
         root=RootKey.load(settings.place.root_key_file),
-        signer=SigningKey.load(settings.place.signing_key_file),
+        signer=signer,
+        trusted_signers=load_signers(settings.place.trusted_signers_file) | {signer.fingerprint},
+        issuers=IssuerRegistry.load(settings.place.issuers_file),
         progress=ProgressBoard(),
         stop=runtime.give_up,
     )
@@ -79,7 +84,7 @@ def run(settings: BackupServiceSettings) -> int:
         kafka,
         BACKUP_COMMANDS,
         group_id=kafka.topic("backup.commands"),
-        issuers=IssuerRegistry.load(settings.place.issuers_file),
+        issuers=context.issuers,
         handle=commands.handle,
         refused=commands.refused,
     )
@@ -104,4 +109,5 @@ def run(settings: BackupServiceSettings) -> int:
         on_refusal=refusal_hook(context.record),
     )
     app.register_blueprint(create_routes(context))
+    app.register_blueprint(create_disaster_routes(context))
     return runtime.run(app, settings.http)

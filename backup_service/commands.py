@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
-from uuid import UUID, uuid5
+from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID, uuid4, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,13 +20,16 @@ SCOPE_FIELDS = frozenset(
 )  # fmt: skip
 
 
+Reason = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]*$")]
+
+
 class CreateBackup(BaseModel):
     """Back the whole instance up."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     command_id: UUID
-    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]*$")]
+    reason: Reason
     recipients: Annotated[tuple[str, ...], Field(max_length=16)] = ()
     at_position: bool = False
     # Behind the fence of a restore a backup is refused, unless it asks to wait.
@@ -55,6 +58,48 @@ def parse_cancel_message(data: bytes) -> CancelRunning:
         raise UsageError(f"the command is refused: {_faults(error)}") from None
 
 
+class _ForInstance(BaseModel):
+    """What a person decides about the store: which instance is meant, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command_id: UUID = Field(default_factory=uuid4)
+    instance_id: UUID
+    environment: str | None = None
+    reason: Reason = "by hand"
+
+
+class AdoptLog(_ForInstance):
+    """Let the store follow the log that is there now."""
+
+    start: Literal["beginning", "end"] | None = Field(default=None, alias="from")
+
+
+class SkipEvent(_ForInstance):
+    """Pass the one event that cannot be decoded."""
+
+    offset: Annotated[int, Field(ge=0, lt=1 << 63, strict=True)]
+
+
+class AdoptBackup(BaseModel):
+    """Take a backup, known from its receipt alone, into the history."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trust_signer: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def parse_command(model: type[C], document: Any) -> C:
+    """Read a command from JSON. Raises UsageError, naming the field."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise UsageError(f"the command is refused: {_faults(error)}") from None
+
+
 def parse_create(document: Any) -> CreateBackup:
     """Read a command from JSON.
 
@@ -66,10 +111,7 @@ def parse_create(document: Any) -> CreateBackup:
     scoped = sorted(SCOPE_FIELDS & {str(name).lower() for name in document})
     if scoped:
         raise PartialScope(f"the command selects a part of the instance ({', '.join(scoped)})")
-    try:
-        command = CreateBackup.model_validate(document)
-    except ValidationError as error:
-        raise UsageError(f"the command is refused: {_faults(error)}") from None
+    command = parse_command(CreateBackup, document)
     if command.recipients:
         check_mixing([parse_recipient(text) for text in command.recipients])
     return command

@@ -14,7 +14,7 @@ from shared.database import Pool, postgres_faults
 from shared.eventstore import EventStore
 from shared.instance.keyring import RootKey
 from shared.kafka import Kafka
-from shared.messages import SigningKey
+from shared.messages import IssuerRegistry, SigningKey
 from shared.storage import ObjectStore
 
 SERVICE = "backup_service"
@@ -34,6 +34,8 @@ class BackupContext:
     objects: ObjectStore
     root: RootKey
     signer: SigningKey
+    trusted_signers: frozenset[str]
+    issuers: IssuerRegistry
     progress: ProgressBoard
     stop: threading.Event
 

@@ -18,11 +18,15 @@ CANCELLED = PREFIX + "cancelled.v1"
 REJECTED = PREFIX + "rejected.v1"
 KEY_VIEWED = PREFIX + "key_viewed.v1"
 VERIFIED = PREFIX + "verified.v1"
+ADOPTED = PREFIX + "adopted.v1"
+LOG_ADOPTED = PREFIX + "log_adopted.v1"
+EVENT_SKIPPED = PREFIX + "event_skipped.v1"
 
 _STATES = {
     REQUESTED: "requested",
     STARTED: "running",
     CREATED: "created",
+    ADOPTED: "created",
     FAILED: "failed",
     CANCELLED: "cancelled",
 }
@@ -32,6 +36,11 @@ ENDED = frozenset({"created", "failed", "cancelled"})
 def stream_of(backup_id: object) -> str:
     """Return the name of a backup's stream."""
     return f"backup-{backup_id}"
+
+
+def log_stream_of(command_id: object) -> str:
+    """Return the name of the stream of one decision about the instance's log."""
+    return f"log-{command_id}"
 
 
 @dataclass
@@ -95,6 +104,27 @@ def _created(backup: Backup, event: StoredEvent) -> None:
     }
 
 
+def _adopted(backup: Backup, event: StoredEvent) -> None:
+    """What the receipt says, as if its own events had told it; and that it was adopted."""
+    receipt = event.data["receipt"]
+    own = receipt["key_fingerprint"] is None
+    backup.facts = {name: value for name, value in receipt.items() if name != "backup_id"} | {
+        "requested_at": receipt["started_at"],
+        "created_at": receipt["proven_at"],
+        "recipients": receipt["recipient_fingerprints"] if own else [],
+        "at_position": receipt["behind"],
+        # The receipt does not say.
+        "wait_for_restore": None,
+        "correlation_id": event.correlation_id,
+        "location": event.data["location"],
+        "key_state": event.data["key_state"],
+        "error": None,
+        "adopted_by": event.actor,
+        "adopted_at": event.occurred_at.isoformat(),
+        "trusted_by": event.data["trusted_by"],
+    }
+
+
 def _failed(backup: Backup, event: StoredEvent) -> None:
     backup.facts |= {"error": event.data["error"], "ended_at": event.occurred_at.isoformat()}
 
@@ -121,6 +151,7 @@ def _verified(backup: Backup, event: StoredEvent) -> None:
 _FACTS = {
     REQUESTED: _requested,
     CREATED: _created,
+    ADOPTED: _adopted,
     FAILED: _failed,
     CANCELLED: _failed,
     CANCEL_REQUESTED: _cancel_requested,

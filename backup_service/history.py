@@ -47,6 +47,14 @@ class History:
         """Tell whether the backup was ever requested."""
         return self._store.version(conn, stream_of(backup_id)) > 0
 
+    def known(self, conn: Connection, backup_ids: Sequence[str]) -> set[str]:
+        """Return which of ``backup_ids`` the history has."""
+        rows = conn.execute(
+            "SELECT backup_id FROM backup.backups WHERE backup_id = ANY(%s::uuid[])",
+            (list(backup_ids),),
+        )
+        return {str(row[0]) for row in rows}
+
     def append(
         self,
         conn: Connection,
@@ -110,7 +118,7 @@ class History:
         while events := self._store.read_all(conn, after, 1000):
             after = events[-1].position
             for event in events:
-                if event.type == ev.REQUESTED:
+                if event.type in (ev.REQUESTED, ev.ADOPTED):
                     seen[event.stream.removeprefix("backup-")] = event.position
         for backup_id, position in seen.items():
             backup = self.load(conn, backup_id)

@@ -70,12 +70,16 @@ def show_status(context: BackupContext) -> dict[str, Any]:
     """Return how far the store is behind the log."""
     with postgres_faults("reading the position"), context.pool.connection() as conn:
         position = read_position(conn, INSTANCE_SCHEMA)
+    topic = context.kafka.topic(INSTANCE_EVENTS)
     with context.kafka.admin() as admin:
-        end = admin.high_watermark(context.kafka.topic(INSTANCE_EVENTS))
+        end, log = admin.high_watermark(topic), admin.log_identity(topic)
+    lost = (log.cluster_id, log.topic_id) != (position.cluster_id, position.topic_id)
     return {
         "position": position.position,
         "high_watermark": end,
-        "lag": max(0, end - position.position),
+        "log_lost": lost,
+        # How far one log is ahead of a place on another one is no number.
+        "lag": None if lost else max(0, end - position.position),
         "epoch": position.epoch,
         "fenced": position.fenced,
     }

@@ -200,3 +200,59 @@ def cancel(backup_id: BackupId, state: State = DEFAULT_STATE, as_json: Json = Fa
     with connected(state) as stack:
         backup = stack.backups.cancel(backup_id)
     emit(backup, as_json)
+
+
+@app.command()
+@command
+def adopt(
+    backup_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[BACKUP ...]", help="Ids of the backups.")
+    ] = None,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every backup that has a receipt in the storage.")
+    ] = False,
+    trust_signer: Annotated[
+        str | None, typer.Option(help="Fingerprint of a signer you know.")
+    ] = None,
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Take backups back into a lost history, from the receipts beside the objects."""
+    if bool(backup_ids) == everything:
+        raise UsageError("give either the ids of backups or --all")
+    with connected(state) as stack:
+        named = backup_ids or _in_order(stack.backups)
+        found = []
+        for backup_id in named:
+            found.append(stack.backups.adopt(backup_id, trust_signer=trust_signer))
+            if not as_json:
+                _tell_adopted(found[-1])
+    report = {"backups": found} | {
+        outcome: len([one for one in found if one["outcome"] == outcome])
+        for outcome in ("adopted", "known", "refused")
+    }
+    emit(report, as_json, lambda: _sum_up(report))
+    refused = next((one for one in found if one["outcome"] == "refused"), None)
+    if refused is not None:
+        raise typer.Exit(error_class(refused["code"]).exit_code)
+
+
+def _in_order(backups: BackupClient) -> list[str]:
+    """Return what has a receipt, the oldest first: the history shows them in this order."""
+    found = sorted(backups.receipts(), key=lambda one: str(one["started_at"] or ""))
+    return [one["backup_id"] for one in found]
+
+
+def _tell_adopted(one: dict[str, Any]) -> None:
+    typer.echo(f"{one['backup_id']}  {one['outcome']}")
+    if one["outcome"] == "refused":
+        typer.echo(f"  {one['message']} [{one['code']}]\n  {one['hint']}")
+
+
+def _sum_up(report: dict[str, Any]) -> None:
+    typer.echo(
+        f"{report['adopted']} adopted, {report['known']} known before, {report['refused']} refused."
+    )
+    if report["adopted"]:
+        typer.echo("Keys that waited were lost with the history: stored key files open them.")

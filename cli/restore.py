@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.confirm import confirm_instance
 from cli.connect import Connected, connected
 from cli.options import DEFAULT_STATE, Json, State, TokenFile
 from cli.output import command, emit
 from cli.progress import shown
 from shared.client.restores import RECEIPT_KIND, new_receipt_secret, receipt_of
-from shared.errors import Cancelled, RestoreFailedError, TargetMismatch, UsageError, error_class
+from shared.errors import RestoreFailedError, UsageError, error_class
 from shared.secretfiles import read_secret_file, write_secret_file
 
 app = typer.Typer(help="Restores: the whole instance, or nothing.", no_args_is_help=True)
@@ -73,7 +74,7 @@ def run(
         raise UsageError("give either --backup ID or --file F")
     key_text, secret = _read_key(key_file), new_receipt_secret()
     with connected(state, token_file) as stack:
-        _confirm(stack, instance, yes)
+        confirm_instance(stack, instance, yes, "This replaces EVERYTHING in", _space)
         upload = None if file is None else stack.restores.upload(file)
         restore = stack.restores.start(
             target_instance_id=instance,
@@ -118,7 +119,7 @@ def undo(
     """Put back what the last restore replaced; what was written since is lost with its state."""
     secret = new_receipt_secret()
     with connected(state, token_file) as stack:
-        _confirm(stack, instance, yes, with_space=False)
+        confirm_instance(stack, instance, yes, "This replaces EVERYTHING in")
         undone = stack.restores.undo(
             target_instance_id=instance,
             reason=reason,
@@ -164,29 +165,13 @@ def _read_key(key_file: Path) -> str:
         raise UsageError(f"the key file {key_file} cannot be read ({error})") from error
 
 
-def _confirm(stack: Connected, instance: str, yes: bool, with_space: bool = True) -> None:
-    """Compare the named instance with the one that answers; then ask for it to be typed."""
-    if instance != stack.instance_id:
-        raise TargetMismatch(f"this stack holds the instance {stack.instance_id}, not {instance}")
-    if yes:
-        return
-    typer.echo(
-        f"This replaces EVERYTHING in the instance {instance} ({stack.environment}).", err=True
-    )
-    if with_space:
-        _tell_space(stack)
-    typed = typer.prompt("Type the id of the instance to go on", err=True)
-    if typed.strip() != instance:
-        raise Cancelled("what was typed is not the id of the instance; nothing was changed")
-
-
-def _tell_space(stack: Connected) -> None:
+def _space(stack: Connected) -> str:
+    """Tell what the present state costs while it is kept."""
     space = stack.restores.space()
     kept, free = (_bytes(space[name]) for name in ("kept_bytes", "free_bytes"))
-    typer.echo(
+    return (
         f"The present state ({kept}) is kept for {space['kept_s'] // 3600} "
-        f"hours, to undo it. Free on the database's disk: {free}.",
-        err=True,
+        f"hours, to undo it. Free on the database's disk: {free}."
     )
 
 

@@ -14,6 +14,7 @@ from restore_service.context import RestoreContext
 from restore_service.dependents import check_dependents
 from restore_service.staging import INSTANCE, become_owner
 from restore_service.uploads import archive_name
+from shared import target
 from shared.archive.keyfile import KeyFile
 from shared.archive.reader import ArchiveReader, open_archive
 from shared.archive.trust import check_trust
@@ -25,7 +26,6 @@ from shared.errors import (
     ManifestMismatch,
     ObjectNotFound,
     SchemaTooNew,
-    TargetMismatch,
 )
 from shared.instance.migrate import newest_version, tables_of_version
 from shared.storage import ObjectReader
@@ -43,17 +43,7 @@ class CheckedArchive:
 
 def check_target(context: RestoreContext, command: RestoreInstance | UndoRestore) -> None:
     """Compare the named target with this place. Raises TargetMismatch."""
-    place = context.settings.place
-    if command.target_instance_id != place.instance_id:
-        raise TargetMismatch(
-            f"this place holds the instance {place.instance_id}, "
-            f"the command names {command.target_instance_id}"
-        )
-    if place.environment_kind == "production" and command.environment != place.environment:
-        raise TargetMismatch(
-            "this environment is production: the command must name it",
-            hint="Give the environment's name, as `secryn status` shows it.",
-        )
+    target.check_target(context.settings.place, command.target_instance_id, command.environment)
 
 
 def open_source(

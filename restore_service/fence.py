@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from uuid import UUID
-
-import psycopg
 
 from restore_service.context import RestoreContext
 from restore_service.staging import INSTANCE
 from restore_service.unseen import Unseen
-from shared.database import Connection, Lock, postgres_faults, try_lock, unlock
-from shared.errors import BackupInProgress, FenceTimeout, LogLost
+from shared.database import Connection
+from shared.errors import FenceTimeout, LogLost
 from shared.instance.position import LogPosition, read_position, write_position
 from shared.kafka import LogIdentity
 
@@ -29,35 +25,6 @@ class Fence:
     offset: int
     event_id: UUID
     epoch: int
-
-
-@contextmanager
-def exclusive_guard(
-    context: RestoreContext,
-    wait_s: float,
-    look: Callable[[], None],
-    busy: Callable[[], None] = lambda: None,
-) -> Iterator[None]:
-    """Hold backups off; one that is reading its snapshot is waited for, and ``busy`` called once.
-
-    Raises BackupInProgress.
-    """
-    with (
-        postgres_faults("holding the guard"),
-        # Its session's end gives the lock back, also where nothing can be said to it any more.
-        psycopg.connect(context.settings.postgres.dsn, autocommit=True, connect_timeout=10) as conn,
-    ):
-        deadline, told = time.monotonic() + wait_s, False
-        while not try_lock(conn, Lock.GUARD):
-            look()
-            if not told:
-                told = True
-                busy()
-            if time.monotonic() >= deadline:
-                raise BackupInProgress(f"a backup has been reading for more than {wait_s:.0f} s")
-            time.sleep(POLL_S)
-        yield
-        unlock(conn, Lock.GUARD)
 
 
 def present_position(conn: Connection) -> LogPosition:

@@ -15,7 +15,6 @@ from restore_service import events as ev
 from restore_service.cutover import cut_over, drain_older
 from restore_service.fence import (
     Fence,
-    exclusive_guard,
     present_position,
     wait_for_delivery,
     wait_for_projector,
@@ -29,6 +28,7 @@ from shared.crashpoints import CrashPoint
 from shared.database import Connection, postgres_faults
 from shared.errors import Cancelled, ConcurrencyConflict, RestoreInProgress
 from shared.eventstore import NewEvent
+from shared.guard import exclusive_guard
 from shared.instance.events import LogSource, Restored, RestoreStarted
 from shared.messages.between import CANCEL_RUNNING
 from shared.messages.topics import BACKUP_COMMANDS, INSTANCE_EVENTS, RESTORE_EVENTS
@@ -60,14 +60,14 @@ def raise_fence(run: Run, backup_id: UUID, *, cancel_backup: bool = False) -> Fe
     Raises BackupInProgress, FenceTimeout, Cancelled, Interrupted, and what the parts raise.
     """
     context = run.context
-    settings = context.settings.restore
+    settings, dsn = context.settings.restore, context.settings.postgres.dsn
     run.step(Step.GUARD)
 
     def busy() -> None:
         if cancel_backup:
             _cancel_running_backup(run)
 
-    with exclusive_guard(context, settings.guard_wait_s, run.look, busy):
+    with exclusive_guard(dsn, settings.guard_wait_s, run.look, busy):
         run.step(Step.FENCE)
         with context.transaction("reading the position") as conn:
             present = present_position(conn)

@@ -34,6 +34,7 @@ class Lock(IntEnum):
     RESTORE_APPEND = 20
     RESTORE_RELAY = 21
     RESTORE_WORKER = 22
+    """Of whoever restores or recovers; who decides about the log takes it to keep both off."""
 
 
 def open_pool(settings: PostgresSettings, name: str) -> Pool:

@@ -215,8 +215,26 @@ class LogLost(ConflictError):
     code = "log.lost"
     hint = (
         "The log under this address is not the one the store was folded from. Restore a backup, "
-        "or adopt the log with `secryn instance adopt-log`."
+        "or adopt the log with `secryn instance adopt-log --instance ID`."
     )
+
+
+class LogNotLost(ConflictError):
+    code = "log.not_lost"
+    hint = "The store follows the log that is there: there is nothing to adopt."
+
+
+class LogNotEmpty(ConflictError):
+    code = "log.not_empty"
+    hint = (
+        "Say what becomes of what the log holds already: `--from beginning` applies it to the "
+        "store, `--from end` passes it over for good."
+    )
+
+
+class NothingToSkip(ConflictError):
+    code = "projector.nothing_to_skip"
+    hint = "Only the event that the projector stopped at can be skipped: `secryn status` names it."
 
 
 class NeedsArchive(ConflictError):
@@ -337,6 +355,14 @@ class SignatureMissingOrBad(ArchiveError):
 class AnotherInstance(ArchiveError):
     code = "archive.another_instance"
     hint = "The backup is of another instance: name that with --source-instance if it is meant."
+
+
+class ReceiptInvalid(ArchiveError):
+    code = "receipt.invalid"
+    hint = (
+        "Do not trust this receipt. Whoever has the key can still restore the file itself with "
+        "`secryn restore run --file`."
+    )
 
 
 class FormatTooNew(ArchiveError):

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+from kafka.admin import KafkaAdminClient
 
 from shared.database import Connection, Lock
+from shared.errors import SecrynError
 from shared.eventstore import EventMeta, EventStore, NewEvent, Relay, StoredEvent
 from shared.kafka import Kafka, Record, TopicSpec
 from shared.messages import Issuer, IssuerRegistry, SigningKey
@@ -37,6 +39,30 @@ def new_store(dsn: str) -> EventStore:
     with psycopg.connect(dsn) as conn:
         store.migrate(conn)
     return store
+
+
+def replace_topic(kafka: Kafka, settings: KafkaSettings, topic: str) -> None:
+    """Delete a topic and make another, empty one of the same name."""
+    assert settings.password_file is not None
+    admin = KafkaAdminClient(
+        bootstrap_servers=settings.bootstrap,
+        security_protocol=settings.security_protocol,
+        sasl_mechanism=settings.sasl_mechanism,
+        sasl_plain_username=settings.username,
+        sasl_plain_password=settings.password_file.read_text(),
+    )
+    admin.delete_topics([kafka.topic(topic)])
+    admin.close()
+
+    def made() -> bool:
+        with kafka.admin() as ours:
+            try:
+                ours.ensure_topic(TopicSpec(kafka.topic(topic), 1, TOPICS[topic]))
+            except SecrynError:
+                return False
+            return True
+
+    eventually(made, "the topic is there again")
 
 
 @contextmanager
@@ -166,6 +192,10 @@ class Outbox:
     def to_publish(self, topic: str = BACKUP_EVENTS) -> list[str]:
         """Return the ids of the stored events that belong on ``topic``."""
         return [str(event.event_id) for event in self.stored() if event.topic == topic]
+
+    def lose(self, topic: str = BACKUP_EVENTS) -> None:
+        """Delete a topic and make another, empty one of the same name."""
+        replace_topic(self.kafka, self.settings, topic)
 
     def forget(self, after: int) -> None:
         """Take back the notes behind a position: the leader died before it could write them."""

@@ -54,17 +54,19 @@ def create_routes(context: BackupContext) -> Blueprint:
     @routes.post("/backups/<backup_id>/cancel")
     @requires("create")
     def cancel(backup_id: str) -> Response:
-        return jsonify(cancel_backup(context, _id(backup_id), http_requester()))
+        return jsonify(cancel_backup(context, parse_backup_id(backup_id), http_requester()))
 
     @routes.post("/backups/<backup_id>/key")
     @requires("view_key")
     def key(backup_id: str) -> Response:
-        return jsonify(view_key(context, _id(backup_id), parse_view(json_body()), http_requester()))
+        return jsonify(
+            view_key(context, parse_backup_id(backup_id), parse_view(json_body()), http_requester())
+        )
 
     @routes.post("/backups/<backup_id>/verify")
     @requires("read")
     def verify(backup_id: str) -> Response:
-        return jsonify(verify_backup(context, _id(backup_id), http_requester()))
+        return jsonify(verify_backup(context, parse_backup_id(backup_id), http_requester()))
 
     @routes.get("/backups/<backup_id>/content")
     @requires("download")
@@ -74,7 +76,7 @@ def create_routes(context: BackupContext) -> Blueprint:
     @routes.get("/backups/<backup_id>/receipt")
     @requires("download")
     def receipt(backup_id: str) -> Response:
-        with context.objects.open(receipt_name(_id(backup_id))) as source:
+        with context.objects.open(receipt_name(parse_backup_id(backup_id))) as source:
             return Response(source.read(), content_type="application/json")
 
     @routes.get("/instance")
@@ -95,7 +97,8 @@ def create_routes(context: BackupContext) -> Blueprint:
     return routes
 
 
-def _id(text: str) -> str:
+def parse_backup_id(text: str) -> str:
+    """Return the id of a backup in its one form. Raises BackupNotFound."""
     try:
         return str(UUID(text))
     except ValueError:
@@ -104,7 +107,7 @@ def _id(text: str) -> str:
 
 def _found(context: BackupContext, backup_id: str) -> dict[str, Any]:
     with postgres_faults("reading the history"), context.pool.connection() as conn:
-        return context.history.get(conn, _id(backup_id))
+        return context.history.get(conn, parse_backup_id(backup_id))
 
 
 def _shown(context: BackupContext, backup: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from typing import Any
 
 from backup_service import events as ev
@@ -29,7 +30,7 @@ def verify_backup(context: BackupContext, backup_id: str, requester: Requester) 
         backup = context.history.load(conn, backup_id)
     if backup.state != "created":
         raise ConflictError(f"the backup {backup_id} is {backup.state}: it has no object")
-    outcome = _compare(context, backup_id, backup.facts)
+    outcome = compare_object(context, backup_id, backup.facts)
     meta = EventMeta(requester.name, requester.correlation_id)
     verified = NewEvent(ev.VERIFIED, {"backup_id": backup_id, "outcome": outcome}, BACKUP_EVENTS)
     with postgres_faults("recording the verification"), context.pool.connection() as conn:
@@ -45,7 +46,10 @@ def verify_backup(context: BackupContext, backup_id: str, requester: Requester) 
     return {"backup_id": backup_id} | outcome
 
 
-def _compare(context: BackupContext, backup_id: str, facts: dict[str, Any]) -> dict[str, Any]:
+def compare_object(
+    context: BackupContext, backup_id: str, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Read a stored object to its end; tell whether it is the one that ``facts`` describe."""
     digest, size, head = hashlib.sha256(), 0, b""
     try:
         with context.objects.open(object_name(backup_id)) as source:

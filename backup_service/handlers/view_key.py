@@ -13,7 +13,7 @@ from serving.requester import Requester
 from shared.archive.age import parse_recipient
 from shared.audit import AuditEntry
 from shared.database import postgres_faults
-from shared.errors import ConflictError, KeyNotReady, UsageError
+from shared.errors import ConflictError, KeyExpired, KeyNotReady, UsageError
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.topics import BACKUP_EVENTS
 
@@ -55,6 +55,11 @@ def view_key(
         if backup.facts["recipients"]:
             raise ConflictError(
                 f"no key of {backup_id} waits: it was encrypted to recipients of your own"
+            )
+        if backup.facts["key_state"] == "gone":
+            raise KeyExpired(
+                f"the key of {backup_id} was lost with the services' history",
+                hint="Whoever stored the key still opens the backup with it. Make a new backup.",
             )
         viewing = context.keys.view(
             conn, identity, command.request_id, command.recipient, requester.name

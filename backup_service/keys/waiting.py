@@ -13,6 +13,7 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 from uuid import UUID
 
 import structlog
@@ -80,6 +81,18 @@ class WaitingKeys:
             "INSERT INTO backup.waiting_keys (backup_id, sealed_waiting) VALUES (%s, %s)",
             (backup_id, sealed),
         )
+
+    def state(self, conn: Connection, backup_id: UUID) -> Literal["waiting", "viewed", "gone"]:
+        """Return what is left of a backup's key here."""
+        row = conn.execute(
+            "SELECT sealed_waiting IS NOT NULL FROM backup.waiting_keys WHERE backup_id = %s",
+            (backup_id,),
+        ).fetchone()
+        if row is None:
+            return "gone"
+        if not row[0]:
+            return "viewed"
+        return "waiting" if self._path(backup_id).exists() else "gone"
 
     def view(
         self, conn: Connection, backup_id: UUID, request_id: UUID, recipient: str, viewer: str

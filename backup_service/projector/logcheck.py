@@ -7,28 +7,11 @@ from typing import Final
 
 from shared.errors import KafkaUnavailable, LogLost, MessageUnreadable
 from shared.instance.position import LogPosition
-from shared.kafka import LogAdmin, LogIdentity, LogReader, Record
+from shared.instance.whichlog import check_bounds, check_identity
+from shared.kafka import LogAdmin, LogReader, Record
 from shared.messages import CloudEvent
 
 READ_TIMEOUT_S: Final = 15.0
-
-
-def check_identity(position: LogPosition, log: LogIdentity) -> None:
-    """Raise LogLost when the store was folded from another log than ``log``."""
-    if (position.cluster_id, position.topic_id) != (log.cluster_id, log.topic_id):
-        raise LogLost(
-            f"the store was folded from topic {position.topic_id} of cluster"
-            f" {position.cluster_id}; here is topic {log.topic_id} of cluster {log.cluster_id}"
-        )
-
-
-def check_bounds(position: LogPosition, beginning: int, high_watermark: int) -> None:
-    """Raise LogLost when the log does not reach to the position, or begins after it."""
-    if not beginning <= position.position <= high_watermark:
-        raise LogLost(
-            f"the store is at offset {position.position}, the log holds {beginning} to"
-            f" {high_watermark}"
-        )
 
 
 def check_log(position: LogPosition, admin: LogAdmin, reader: LogReader) -> int:
@@ -46,7 +29,7 @@ def check_log(position: LogPosition, admin: LogAdmin, reader: LogReader) -> int:
 
 
 def _check_last_event(position: LogPosition, offset: int, reader: LogReader) -> None:
-    record = _read_one(reader, offset)
+    record = read_one(reader, offset)
     if record is None or record.offset != offset:
         raise LogLost(f"the log has no event at offset {offset}, the last that was folded")
     try:
@@ -60,7 +43,8 @@ def _check_last_event(position: LogPosition, offset: int, reader: LogReader) -> 
         )
 
 
-def _read_one(reader: LogReader, offset: int) -> Record | None:
+def read_one(reader: LogReader, offset: int) -> Record | None:
+    """Return the first record from ``offset`` on; None when none is there. Raises KafkaUnavailable."""
     reader.seek(offset)
     deadline = time.monotonic() + READ_TIMEOUT_S
     while time.monotonic() < deadline:

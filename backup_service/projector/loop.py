@@ -69,7 +69,7 @@ class Projector:
             except Halt as halt:
                 self._stay_stopped(halt.stopped, stop)
             except LogLost as error:
-                self._stay_stopped(Stopped(error.code, None, error.message), stop)
+                self._stay_stopped(Stopped(error.code, None, error.message, error.advice), stop)
             except (UnavailableError, psycopg.Error) as error:
                 if self._status.snapshot().batches > batches:
                     backoff_s = FIRST_BACKOFF_S
@@ -85,7 +85,7 @@ class Projector:
             admin = stack.enter_context(self._kafka.admin())
             reader = stack.enter_context(self._kafka.log_reader(self._topic))
             conn = stack.enter_context(self._connect())
-            store = Store.open(conn, admin.log_identity(self._topic))
+            store = Store.open(conn, admin.log_identity(self._topic), self._settings.position_role)
             session = Session(
                 store,
                 admin,
@@ -129,7 +129,7 @@ class Projector:
             if found is not None and not found.same_place(row):
                 log.warning("projector.store_moved")
                 return
-            if stopped.code == LogLost.code and self._log_is_back(row):
+            if stopped.code == LogLost.code and self._log_is_back(found or row):
                 log.warning("projector.log_found")
                 return
 

@@ -48,7 +48,11 @@ def read_segment(
             found = read_record(record, epoch, issuers)
         except MessageUnreadable as error:
             segment.advance.next_offset = record.offset
-            segment.unreadable = Stopped(error.code, record.offset, error.message)
+            hint = (
+                f"Pass this one event with `secryn instance skip-event --offset {record.offset} "
+                "--instance ID`, or restore a backup."
+            )
+            segment.unreadable = Stopped(error.code, record.offset, error.message, hint)
             return segment
         if isinstance(found, LoggedEvent):
             segment.events.append(found)

@@ -14,7 +14,7 @@ import psycopg
 import structlog
 
 from backup_service.projector.faults import Halt, StoreMoved
-from backup_service.projector.logcheck import check_bounds, check_identity, check_log
+from backup_service.projector.logcheck import check_log
 from backup_service.projector.segment import Segment, read_segment
 from backup_service.projector.status import ProjectorStatus, Stopped
 from backup_service.projector.store import Advance, Store
@@ -24,12 +24,17 @@ from shared.instance.position import LogPosition
 from shared.instance.reading import Announced, read_announced
 from shared.instance.replay import read_spans, replay
 from shared.instance.retrace import BEGINNING, Crossing, Stretch, retrace
+from shared.instance.whichlog import check_bounds, check_identity
 from shared.kafka import LogAdmin, LogReader, Record
 from shared.messages import IssuerRegistry
 
 # How often the log's identity and end, and the store's row, are looked at again.
 LOOK_INTERVAL_S: Final = 1.0
 UNSTORABLE: Final = "event.unstorable"
+_UNSTORABLE_HINT: Final = "Restore a backup to get past it, and report the event."
+_BEHIND_FENCE_HINT: Final = (
+    "It is a restore event of another release: run the projector of that one, or restore a backup."
+)
 
 log = structlog.get_logger(__name__)
 
@@ -110,7 +115,7 @@ class Session:
             reason = (
                 f"the store refuses the event (SQLSTATE {error.sqlstate}, {type(error).__name__})"
             )
-            raise Halt(Stopped(UNSTORABLE, offset, reason)) from error
+            raise Halt(Stopped(UNSTORABLE, offset, reason, _UNSTORABLE_HINT)) from error
         for half in segment.halves():
             self._apply(half)
 
@@ -126,7 +131,8 @@ class Session:
             try:
                 announced = read_announced(record, self._issuers)
             except MessageUnreadable as error:
-                raise Halt(Stopped(error.code, record.offset, error.message)) from error
+                stopped = Stopped(error.code, record.offset, error.message, _BEHIND_FENCE_HINT)
+                raise Halt(stopped) from error
             if announced is not None and self._close(announced):
                 return
             self._behind_fence += 1
@@ -173,6 +179,7 @@ class Session:
                     closed.offset,
                     f"the log alone does not lead past restore {closed.event.restore_id}, "
                     f"which came from backup {closed.event.backup_id}",
+                    NeedsArchive.hint,
                     backup_id=str(closed.event.backup_id),
                 )
             )

@@ -13,6 +13,10 @@ class FoldSettings(Section):
     batch_events: int = Field(
         default=5_000, ge=1, le=50_000, description="Events of one transaction at most."
     )
+    position_role: str | None = Field(
+        default=None,
+        description="PostgreSQL role of backup_service: it may then move the store's position.",
+    )
     poll_timeout_s: float = Field(
         default=0.5, gt=0, le=30, description="How long one read of the log waits for events."
     )

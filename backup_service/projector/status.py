@@ -20,6 +20,7 @@ class Stopped:
     code: str
     offset: int | None
     reason: str
+    hint: str
     backup_id: str | None = None
 
     def as_dict(self) -> dict[str, object]:
@@ -28,6 +29,7 @@ class Stopped:
             "code": self.code,
             "offset": self.offset,
             "reason": self.reason,
+            "hint": self.hint,
         }
         if self.backup_id is not None:
             found["needs_archive"] = self.backup_id
@@ -155,7 +157,7 @@ class ProjectorStatus:
         now = self.snapshot()
         if now.stopped is not None:
             where = "" if now.stopped.offset is None else f" at offset {now.stopped.offset}"
-            return f"{now.stopped.code}{where}: {now.stopped.reason}"
+            return f"{now.stopped.code}{where}: {now.stopped.reason}. {now.stopped.hint}"
         if now.unavailable is not None:
             return now.unavailable
         if now.position is None:

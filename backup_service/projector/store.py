@@ -25,6 +25,7 @@ from shared.instance.position import (
     write_position,
 )
 from shared.instance.store import apply_batch
+from shared.instance.tables import LOG_POSITION
 from shared.instance.workingset import TABLES
 from shared.kafka import LogIdentity
 
@@ -56,16 +57,19 @@ class Store:
         self.position = position
 
     @classmethod
-    def open(cls, conn: Connection, log: LogIdentity) -> Self:
+    def open(cls, conn: Connection, log: LogIdentity, position_role: str | None = None) -> Self:
         """Migrate the schema and read the position.
 
         A schema that was made just now begins at offset 0 of ``log``; one that was there keeps
-        its position. Raises LogLost for one that has none.
+        its position. ``position_role`` may update the row from now on. Raises LogLost for a schema
+        that has no position.
         """
         with conn.transaction():
             lock_transaction(conn, Lock.MIGRATION)
             if migrate(conn, SCHEMA) == 0:
                 write_position(conn, first_position(log.cluster_id, log.topic_id), SCHEMA)
+            if position_role is not None:
+                _let_update(conn, position_role)
         return cls(conn, read_position(conn, SCHEMA))
 
     def look(self) -> LogPosition:
@@ -148,6 +152,16 @@ class Store:
             yield step
             write_position(self._conn, step.then, SCHEMA)
         self.position = step.then
+
+
+def _let_update(conn: Connection, role: str) -> None:
+    """Give ``role`` the right to update the row, once; a restore carries it over."""
+    table = sql.Identifier(SCHEMA, LOG_POSITION)
+    row = conn.execute(
+        "SELECT has_table_privilege(%s, %s, 'UPDATE')", (role, f"{SCHEMA}.{LOG_POSITION}")
+    ).fetchone()
+    if row is not None and not row[0]:
+        conn.execute(sql.SQL("GRANT UPDATE ON {} TO {}").format(table, sql.Identifier(role)))
 
 
 def _moved(found: LogPosition, advance: Advance) -> LogPosition:

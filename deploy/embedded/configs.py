@@ -11,7 +11,7 @@ from typing import Any, Literal
 import psycopg
 import tomli_w
 
-from deploy.embedded.database import DATABASE, ROLES, write_passfile
+from deploy.embedded.database import BACKUP, DATABASE, ROLES, write_passfile
 from deploy.embedded.folder import StateFolder
 from deploy.embedded.place import Place
 from deploy.embedded.postgres import HOST, SUPERUSER
@@ -145,12 +145,20 @@ def process_settings(state: StateFolder, place: Place, name: ProcessName) -> dic
             "token_file": str(state.token),
         },
     }
+    if name == "projector":
+        document["fold"] = _fold_section(state, place)
     document |= _EXTRA_SECTIONS.get(name, lambda _: {})(state)
     if name == "restore" and place.postgres is None:
         document["restore"] = {"database_folder": str(state.folder("postgres"))}
     for section, values in place.settings.get(name, {}).items():
         document[section] = document.get(section, {}) | values
     return document
+
+
+def _fold_section(state: StateFolder, place: Place) -> dict[str, Any]:
+    parameters = psycopg.conninfo.conninfo_to_dict(postgres_dsn(state, place, BACKUP))
+    role = parameters.get("user")
+    return {} if role is None else {"position_role": str(role)}
 
 
 def _backup_sections(state: StateFolder) -> dict[str, Any]:

@@ -111,7 +111,8 @@ def _postgres_part(state: StateFolder, place: Place, account: Account | None) ->
 
 def _kafka_part(state: StateFolder, place: Place, files: KafkaFiles) -> Part:
     server = kafka_server(state, place, files)
-    marker = server.folder / "provisioned"
+    # Beside what it tells of: a lost disk takes the topics, and this with them.
+    marker = server.folder / "data" / "provisioned"
 
     def start() -> subprocess.Popen[bytes]:
         rotate_log(server.log_file)

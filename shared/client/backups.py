@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shared.archive.age import HybridIdentity, open_sealed
@@ -17,6 +17,8 @@ from shared.secretfiles import fsync_folder
 ENDED = frozenset({"created", "failed", "cancelled", "purged"})
 SEALED_KEY_MAX_BYTES = 64 * 1024
 VIEW_PATIENCE_S = 60.0
+# A call that reads a whole object answers when it has.
+READ_WHOLE_TIMEOUT_S = 6 * 3600.0
 VIEW_LONGEST_PAUSE_S = 1.0
 
 
@@ -65,7 +67,28 @@ class BackupClient:
 
     def verify(self, backup_id: str) -> Json:
         """Have the stored object read back and compared, without the key."""
-        return self.connection.call("POST", f"/api/v1/backups/{backup_id}/verify")
+        path = f"/api/v1/backups/{backup_id}/verify"
+        return self.connection.call("POST", path, timeout_s=READ_WHOLE_TIMEOUT_S)
+
+    def receipts(self) -> Iterator[Json]:
+        """Yield every backup that has a receipt in the storage: its id, time, and if it is known."""
+        after = ""
+        while True:
+            page = self.connection.call("GET", "/api/v1/receipts", after=after)
+            yield from page["receipts"]
+            if page["next_after"] is None:
+                return
+            after = page["next_after"]
+
+    def adopt(self, backup_id: str, *, trust_signer: str | None = None) -> Json:
+        """Take a backup into the history from its receipt; return the ``outcome``.
+
+        That is ``adopted``, ``known`` (it was there, and is left as it is) or ``refused`` with
+        a code: then nothing was changed.
+        """
+        body: Json = {"trust_signer": trust_signer}
+        path = f"/api/v1/backups/{backup_id}/adopt"
+        return self.connection.call("POST", path, body, timeout_s=READ_WHOLE_TIMEOUT_S)
 
     def view_key(self, backup_id: str) -> str:
         """Take the one-time key and return the text of its key file.
@@ -132,6 +155,51 @@ class BackupClient:
     def instance(self) -> Json:
         """Return what is in the instance: counts, position, epoch, fence."""
         return self.connection.call("GET", "/api/v1/instance")
+
+    def adopt_log(
+        self,
+        instance_id: str,
+        reason: str,
+        *,
+        start: str | None = None,
+        environment: str | None = None,
+        command_id: str | None = None,
+    ) -> Json:
+        """Let the store follow the log that is there now; return from where it does.
+
+        ``start`` (``beginning`` or ``end``) says what becomes of what that log holds already.
+        Raises LogNotLost, LogNotEmpty, RestoreInProgress, TargetMismatch.
+        """
+        body: Json = {
+            "command_id": command_id or new_command_id(),
+            "instance_id": instance_id,
+            "environment": environment,
+            "reason": reason,
+            "from": start,
+        }
+        return self.connection.call("POST", "/api/v1/instance/adopt-log", body)
+
+    def skip_event(
+        self,
+        instance_id: str,
+        offset: int,
+        reason: str,
+        *,
+        environment: str | None = None,
+        command_id: str | None = None,
+    ) -> Json:
+        """Pass the one event that the projector cannot decode; return what it was.
+
+        Raises NothingToSkip, LogLost, RestoreInProgress, TargetMismatch.
+        """
+        body: Json = {
+            "command_id": command_id or new_command_id(),
+            "instance_id": instance_id,
+            "environment": environment,
+            "reason": reason,
+            "offset": offset,
+        }
+        return self.connection.call("POST", "/api/v1/instance/skip-event", body)
 
     def digest(self) -> Json:
         """Return the canonical digest of the whole state, and of each table."""

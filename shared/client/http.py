@@ -50,14 +50,27 @@ class ServiceConnection:
         self._client.close()
 
     def call(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, **params: Any
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float | None = None,
+        **params: Any,
     ) -> Json:
         """Send one request and return its JSON document.
 
+        ``timeout_s`` is for a call that takes longer than others before it answers.
         Raises the SecrynError that the service answered with, or UnavailableError.
         """
         try:
-            response = self._client.request(method, path, json=body, params=params or None)
+            response = self._client.request(
+                method,
+                path,
+                json=body,
+                params=params or None,
+                timeout=httpx.USE_CLIENT_DEFAULT if timeout_s is None else timeout_s,
+            )
         except httpx.HTTPError as error:
             raise _unreachable(self.base_url, error) from error
         raise_problem(response)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 import psycopg
@@ -19,7 +19,7 @@ import structlog
 from shared.database import Connection, Lock, postgres_faults, try_lock
 from shared.errors import ConflictError, KafkaUnavailable, SecrynError, UnavailableError
 from shared.eventstore.store import Delivery, EventStore, StoredEvent
-from shared.kafka import Kafka, OutgoingMessage, TransactionalProducer
+from shared.kafka import Kafka, LogReader, OutgoingMessage, Record, TransactionalProducer
 from shared.messages import CloudEvent, SigningKey, sign
 
 log = structlog.get_logger(__name__)
@@ -129,26 +129,44 @@ class Relay:
     ) -> dict[StoredEvent, Delivery]:
         with self._kafka.admin() as admin:
             first, end = admin.beginning_offset(topic), admin.high_watermark(topic)
-        last = self._store.last_offset(conn, topic)
-        # A log that is shorter than what was noted is another one: it is looked at whole.
-        start = first if last is None or not first <= last < end else last + 1
+        last = self._store.last_delivered(conn, topic)
         found: dict[StoredEvent, Delivery] = {}
         # The instance's log may hold millions of others behind the last that was noted.
         wanted = {str(event_id).encode("ascii"): event for event_id, event in unnoted.items()}
         with self._kafka.log_reader(topic) as reader:
-            reader.seek(start)
-            position = start
-            while position < end:
-                batch = reader.poll(500, 1.0)
-                if batch.next_offset == position:
-                    # Most often a transaction of another service on a topic that both write.
-                    raise KafkaUnavailable(f"{topic} cannot be read from {position} to {end} yet")
-                position = batch.next_offset
-                for record in batch.records:
-                    event = wanted.get(dict(record.headers).get("ce_id", b""))
-                    if event is not None:
-                        found[event] = Delivery(topic, record.offset)
+            start = first
+            if last is not None and first <= last[1] < end and _stands(reader, *last, end):
+                start = last[1] + 1
+            for record in _records(reader, start, end):
+                event = wanted.get(_id_of(record))
+                if event is not None:
+                    found[event] = Delivery(topic, record.offset)
         return found
+
+
+def _stands(reader: LogReader, event_id: UUID, offset: int, end: int) -> bool:
+    """Tell whether the event stands at ``offset``; a log that was replaced is looked at whole."""
+    found = next(_records(reader, offset, end), None)
+    if found is None or found.offset != offset:
+        return False
+    return _id_of(found) == str(event_id).encode("ascii")
+
+
+def _records(reader: LogReader, start: int, end: int) -> Iterator[Record]:
+    """Yield what stands from ``start`` to ``end``. Raises KafkaUnavailable."""
+    reader.seek(start)
+    position = start
+    while position < end:
+        batch = reader.poll(500, 1.0)
+        if batch.next_offset == position:
+            # Most often a transaction of another service on a topic that both write.
+            raise KafkaUnavailable(f"{reader.topic} cannot be read from {position} to {end} yet")
+        position = batch.next_offset
+        yield from batch.records
+
+
+def _id_of(record: Record) -> bytes:
+    return dict(record.headers).get("ce_id", b"")
 
 
 def to_message(event: StoredEvent, key: SigningKey, issuer: str) -> CloudEvent:

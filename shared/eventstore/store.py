@@ -227,13 +227,16 @@ class EventStore:
         query = self._sql("SELECT event_id FROM {schema}.deliveries WHERE position > %s")
         return {event_id for (event_id,) in conn.execute(query, (position,))}
 
-    def last_offset(self, conn: Connection, topic: str) -> int | None:
-        """Return the offset of the last event that is known to stand on ``topic``."""
+    def last_delivered(self, conn: Connection, topic: str) -> tuple[UUID, int] | None:
+        """Return the last event that was noted as published on ``topic``, and its offset there."""
         row = conn.execute(
-            self._sql("SELECT max(kafka_offset) FROM {schema}.deliveries WHERE topic = %s"),
+            self._sql(
+                "SELECT event_id, kafka_offset FROM {schema}.deliveries WHERE topic = %s "
+                "ORDER BY position DESC LIMIT 1"
+            ),
             (topic,),
         ).fetchone()
-        return None if row is None else row[0]
+        return None if row is None else (row[0], row[1])
 
 
 def _conflict(

@@ -14,6 +14,7 @@ from typing import Final
 from shared.database import Pool, postgres_faults
 from shared.errors import BarrierTimeout, Interrupted, RestoreInProgress
 from shared.instance.position import LogPosition, read_position
+from shared.instance.whichlog import check_bounds, check_identity
 from shared.kafka import Kafka
 from shared.messages.topics import INSTANCE_EVENTS
 
@@ -25,13 +26,17 @@ def wait_for_barrier(
 ) -> LogPosition:
     """Wait until the store's position has reached the present end of the log; return its row.
 
-    Raises RestoreInProgress while a fence is open (the position does not move behind one),
-    BarrierTimeout that names what was waited for, Interrupted when ``stop`` is set,
+    Raises RestoreInProgress while a fence is open (the position does not move behind one), LogLost
+    when the log is not the store's (there is no point on it to wait for), BarrierTimeout that names what was waited for, Interrupted when ``stop`` is set,
     KafkaUnavailable and PostgresUnavailable.
     """
     topic = kafka.topic(INSTANCE_EVENTS)
+    before = _read(pool)
     with kafka.admin() as admin:
+        log = admin.log_identity(topic)
         target = admin.high_watermark(topic)
+    if not before.fenced:
+        check_bounds(before, 0, target)
     deadline = time.monotonic() + timeout_s
     while True:
         row = _read(pool)
@@ -39,6 +44,7 @@ def wait_for_barrier(
             raise RestoreInProgress(
                 f"restore {row.fence_restore_id} holds the instance since offset {row.fence_offset}"
             )
+        check_identity(row, log)
         if row.position >= target:
             return row
         if time.monotonic() >= deadline:

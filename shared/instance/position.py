@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,7 @@ _COLUMNS = (
     "cluster_id, topic_id, position, last_offset, last_event_id, epoch, "
     "fence_no, fence_restore_id, fence_offset, highest_fence_no, skipped"
 )
+_NAMES = _COLUMNS.split(", ")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,16 @@ class LogPosition:
     def fenced(self) -> bool:
         """Tell whether a fence is open."""
         return self.fence_no is not None
+
+    def lowered(self) -> LogPosition:
+        """Return the row without its fence; the fence's number stays spent."""
+        return replace(
+            self,
+            fence_no=None,
+            fence_restore_id=None,
+            fence_offset=None,
+            highest_fence_no=max(self.highest_fence_no, self.fence_no or 0),
+        )
 
     def same_place(self, other: LogPosition) -> bool:
         """Tell whether what was read for ``other`` may be written at this position."""
@@ -91,20 +102,41 @@ def write_position(
     conn: psycopg.Connection[Any], position: LogPosition, schema: str = "instance"
 ) -> None:
     """Replace the row; the caller holds it locked, or owns a staging schema alone."""
-    names = [name.strip() for name in _COLUMNS.split(",")]
-    values = [getattr(position, name) for name in names[:-1]] + [Jsonb(position.skipped)]
+    values = _values(position)
     conn.execute(
         sql.SQL(
             "INSERT INTO {} ({}) VALUES ({}) ON CONFLICT (one_row) DO UPDATE SET ({}) = ({})"
         ).format(
             sql.Identifier(schema, "log_position"),
             sql.SQL(_COLUMNS),
-            sql.SQL(", ").join([sql.Placeholder()] * len(names)),
+            sql.SQL(", ").join([sql.Placeholder()] * len(values)),
             sql.SQL(_COLUMNS),
-            sql.SQL(", ").join(sql.SQL("EXCLUDED.{}").format(sql.Identifier(n)) for n in names),
+            sql.SQL(", ").join(sql.SQL("EXCLUDED.{}").format(sql.Identifier(n)) for n in _NAMES),
         ),
         values,
     )
+
+
+def update_position(
+    conn: psycopg.Connection[Any], position: LogPosition, schema: str = "instance"
+) -> None:
+    """Change the row that is there, as a role that may update it and nothing else.
+
+    The caller holds it locked.
+    """
+    values = _values(position)
+    conn.execute(
+        sql.SQL("UPDATE {} SET ({}) = ({})").format(
+            sql.Identifier(schema, "log_position"),
+            sql.SQL(_COLUMNS),
+            sql.SQL(", ").join([sql.Placeholder()] * len(values)),
+        ),
+        values,
+    )
+
+
+def _values(position: LogPosition) -> list[Any]:
+    return [getattr(position, name) for name in _NAMES[:-1]] + [Jsonb(position.skipped)]
 
 
 def first_position(cluster_id: str, topic_id: str) -> LogPosition:

@@ -29,6 +29,7 @@ from shared.errors import (
     EpochChanged,
     EventRejected,
     FenceOpen,
+    LogLost,
     StoreBehind,
     ValueTooLarge,
 )
@@ -63,10 +64,16 @@ class NewEvent:
 
 @dataclass(frozen=True)
 class Written:
-    """Where an event stands on the log, and in which epoch it was written."""
+    """Where an event stands on the log, and in which epoch it was written.
+
+    ``topic_id`` is the log that the store followed then; ``event_id`` tells the event from one of
+    another log at the same offset.
+    """
 
     offset: int
     epoch: int
+    topic_id: str | None = None
+    event_id: UUID | None = None
 
 
 OnProgress = Callable[[int, int], None]
@@ -184,11 +191,13 @@ class InstanceWriter:
 
         While a fence is open, wait up to ``wait_for_fence_s`` for its end. Raises FenceOpen,
         EpochChanged (a restore replaced the instance since this writer last looked: prepare the
-        event anew), ValueTooLarge, KafkaUnavailable, PostgresUnavailable.
+        event anew), LogLost when it landed on a log that the store does not follow,
+        ValueTooLarge, KafkaUnavailable, PostgresUnavailable.
         """
-        epoch = self._enter_epoch(self._look(wait_for_fence_s))
-        message = self._message(NewEvent(event, actor), epoch)
-        return Written(self._sender().send_sync(self._topic, message), epoch)
+        row = self._look(wait_for_fence_s)
+        epoch, event_id = self._enter_epoch(row), uuid4()
+        message = self._message(NewEvent(event, actor), epoch, event_id)
+        return _written(self._sender().send_sync(self._topic, message), row, event_id)
 
     def append_all(
         self, events: Iterable[NewEvent], on_progress: OnProgress | None = None
@@ -202,34 +211,45 @@ class InstanceWriter:
         """
         window = _Window(on_progress)
         producer = self._sender()
-        looked_at, epoch = float("-inf"), 0
+        looked_at, row, event_id = float("-inf"), None, None
         try:
             for new in events:
                 now = time.monotonic()
-                if now - looked_at > LOOK_INTERVAL_S:
-                    epoch = self._enter_epoch(self._look())
+                if row is None or now - looked_at > LOOK_INTERVAL_S:
+                    row = self._look()
+                    self._enter_epoch(row)
                     looked_at = now
                     window.take_done()
-                window.add(producer.send(self._topic, self._message(new, epoch)))
+                event_id = new.event_id or uuid4()
+                message = self._message(new, row.epoch, event_id)
+                window.add(producer.send(self._topic, message))
         finally:
             window.finish()
-        return None if window.last_offset is None else Written(window.last_offset, epoch)
+        if window.last_offset is None or row is None:
+            return None
+        return _written(window.last_offset, row, event_id)
 
     def wait_until_stored(self, written: Written, timeout_s: float) -> None:
         """Wait until the store has folded the event at ``written``.
 
-        Raises EpochChanged or FenceOpen when a restore overtook it, EventRejected when it
-        contradicted the state, StoreBehind after ``timeout_s``, PostgresUnavailable.
+        Raises EpochChanged or FenceOpen when a restore overtook it, LogLost when the store went
+        over to another log, EventRejected when it contradicted the state, StoreBehind after
+        ``timeout_s``, PostgresUnavailable.
         """
         deadline = time.monotonic() + timeout_s
         while True:
             row = self._read_position()
             if row.epoch != written.epoch:
                 raise EpochChanged(f"a restore overtook the event at offset {written.offset}")
+            if written.topic_id is not None and row.topic_id != written.topic_id:
+                raise LogLost(
+                    f"the store went over to another log since the event at {written.offset}",
+                    hint="Read the present state: the event may count, or be lost. Decide again.",
+                )
             if row.fence_offset is not None and row.fence_offset < written.offset:
                 raise FenceOpen(f"the event at offset {written.offset} stands behind a fence")
             if row.position > written.offset:
-                self._check_rejection(written.offset)
+                self._check_rejection(written)
                 return
             if time.monotonic() > deadline:
                 raise StoreBehind(
@@ -237,13 +257,17 @@ class InstanceWriter:
                 )
             time.sleep(_POLL_S)
 
-    def _check_rejection(self, offset: int) -> None:
+    def _check_rejection(self, written: Written) -> None:
         with self._connection() as conn:
             row = conn.execute(
-                "SELECT code, detail FROM instance.rejections WHERE event_offset = %s", (offset,)
+                "SELECT code, detail FROM instance.rejections WHERE event_offset = %s "
+                "AND (%s::uuid IS NULL OR event_id = %s)",
+                (written.offset, written.event_id, written.event_id),
             ).fetchone()
         if row is not None:
-            raise EventRejected(f"the event at offset {offset} was rejected: {row[0]}, {row[1]}")
+            raise EventRejected(
+                f"the event at offset {written.offset} was rejected: {row[0]}, {row[1]}"
+            )
 
     def _look(self, wait_for_fence_s: float = 0.0) -> LogPosition:
         deadline = time.monotonic() + wait_for_fence_s
@@ -263,13 +287,13 @@ class InstanceWriter:
         self._epoch = row.epoch
         return row.epoch
 
-    def _message(self, new: NewEvent, epoch: int) -> OutgoingMessage:
+    def _message(self, new: NewEvent, epoch: int, event_id: UUID) -> OutgoingMessage:
         data = encode(new.event)
         message = CloudEvent(
             type=new.event.TYPE,
             source=self._source,
             data=data,
-            id=new.event_id or uuid4(),
+            id=event_id,
             time=new.time or datetime.now(UTC),
             extensions={EPOCH: str(epoch), ACTOR: new.actor or self._actor},
         ).to_kafka()
@@ -293,3 +317,16 @@ class InstanceWriter:
     def _connection(self) -> Iterator[Connection]:
         with postgres_faults("reading the store"), self._pool.connection() as conn:
             yield conn
+
+
+def _written(offset: int, row: LogPosition, event_id: UUID | None) -> Written:
+    """Return where an event stands that was written after ``row`` was read. Raises LogLost.
+
+    A log is never shorter than the store that follows it.
+    """
+    if offset < row.position:
+        raise LogLost(
+            f"the event stands at offset {offset} of a log that the store, at offset"
+            f" {row.position} of its own, does not follow"
+        )
+    return Written(offset, row.epoch, row.topic_id, event_id)

@@ -27,7 +27,7 @@ from shared.errors import Cancelled, Interrupted
 from shared.eventstore import EventMeta, EventStore, NewEvent
 from shared.instance.keyring import RootKey
 from shared.kafka import Kafka
-from shared.messages import SigningKey
+from shared.messages import IssuerRegistry, SigningKey
 from shared.secretfiles import write_secret_file
 from shared.settings import HttpSettings, KafkaSettings, PlaceSettings, PostgresSettings
 from shared.storage import LocalFolder
@@ -55,6 +55,8 @@ def context(postgres: TestPostgres, tmp_path: Path) -> Iterator[BackupContext]:
         objects=LocalFolder(settings.storage.folder),
         root=RootKey.create(tmp_path / "root.key"),
         signer=SigningKey.create(tmp_path / "signing.key"),
+        trusted_signers=frozenset(),
+        issuers=IssuerRegistry({}),
         progress=ProgressBoard(),
         stop=threading.Event(),
     )

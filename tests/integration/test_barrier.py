@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from uuid import uuid4
 
+import psycopg
 import pytest
 
-from shared.errors import BarrierTimeout, Interrupted, RestoreInProgress
+from shared.errors import BarrierTimeout, Interrupted, LogLost, RestoreInProgress
 from shared.instance.barrier import wait_for_barrier
 from shared.instance.events import ProjectCreated, encode
-from shared.instance.position import LogPosition
+from shared.instance.position import LogPosition, read_position, write_position
 from shared.kafka import OutgoingMessage
 from shared.messages import CloudEvent
 from tests.plugins.instance import TestInstance, eventually
@@ -106,3 +108,20 @@ def test_a_stopping_service_does_not_wait(
     stop.set()
     with pytest.raises(Interrupted):
         wait_for_barrier(instance.kafka, instance.pool, 20, stop)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"topic_id": str(uuid4())}, {"position": 4000}],
+    ids=["another log", "a log that lost its end"],
+)
+def test_a_lost_log_has_no_point_to_wait_for(
+    instance: TestInstance, changes: dict[str, object]
+) -> None:
+    with instance.projector():
+        barrier(instance)
+    # Its end lies before the position of the store: nothing seems to be missing.
+    with psycopg.connect(instance.dsn) as conn:
+        write_position(conn, replace(read_position(conn), **changes))  # type: ignore[arg-type]
+    with pytest.raises(LogLost):
+        barrier(instance)

@@ -300,7 +300,12 @@ def test_notes_of_the_relay_go_forward_only_and_keep_the_first_place(
         assert store.relayed(conn) == b.position
         assert store.delivery(conn, a.event_id) == Delivery("t", 4)
         assert store.delivery(conn, uuid4()) is None
-        assert (store.last_offset(conn, "t"), store.last_offset(conn, "u")) == (5, None)
+        assert store.last_delivered(conn, "t") == (b.event_id, 5)
+        assert store.last_delivered(conn, "u") is None
+        # A log that was lost was longer than the one of now.
+        (c,) = store.append(conn, "s", 2, [event("c")], META)
+        store.note_relayed(conn, c.position, {c: Delivery("t", 0)})
+        assert store.last_delivered(conn, "t") == (c.event_id, 0)
 
 
 def test_a_relay_has_one_position(store: EventStore, dsn: str) -> None:

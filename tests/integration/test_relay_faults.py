@@ -108,6 +108,35 @@ def test_deaths_between_the_publishing_and_its_note_publish_nothing_twice(place:
     assert place.published() == place.to_publish()
 
 
+# A log that was lost
+
+
+def test_a_new_log_gets_what_comes_and_nothing_twice(place: Outbox) -> None:
+    with place.relay():
+        old = place.append("s", *(f"old-{n}" for n in range(8)))
+        place.wait_relayed()
+    last = place.on_topic()[-1].offset
+    place.lose()
+    with place.relay():
+        new = place.append("s", "new-1", "new-2")
+        place.wait_relayed()
+    # By now the new log is longer than the lost one was: its end does not tell them apart.
+    with place.kafka.producer() as other:
+        for _ in range(last + 5):
+            other.send_sync(
+                place.kafka.topic(BACKUP_EVENTS),
+                CloudEvent("x.v1", "/secryn/another", b"{}").to_kafka(),
+            )
+    place.forget(old[-1].position)
+    with place.relay():
+        new += place.append("s", "new-3")
+        place.wait_relayed()
+    ours = {str(event.event_id) for event in old + new}
+    assert [found for found in place.published() if found in ours] == [
+        str(event.event_id) for event in new
+    ]
+
+
 # Parts that are away, or busy
 
 

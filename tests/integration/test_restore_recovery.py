@@ -15,7 +15,6 @@ import pytest
 
 from restore_service import events as ev
 from restore_service.context import AcceptedRestore
-from restore_service.fence import exclusive_guard
 from restore_service.handlers.finish import give_up
 from restore_service.handlers.recover import recover_restores
 from restore_service.handlers.run_accepted import run_accepted
@@ -23,6 +22,7 @@ from restore_service.staging import staging_name
 from restore_service.uploads import archive_name, store_upload
 from shared.errors import Interrupted, NoSpace, PostgresUnavailable, RestoreFailedError
 from shared.eventstore import NewEvent
+from shared.guard import exclusive_guard
 from shared.instance.events import RestoreAborted, RestoreStarted
 from shared.messages.topics import RESTORE_EVENTS
 from tests.plugins.postgres import TestPostgres
@@ -130,7 +130,7 @@ def test_a_guard_whose_session_was_lost_is_a_postgres_that_is_away(restoring: Re
     with (
         psycopg.connect(restoring.place.dsn(), autocommit=True) as admin,
         pytest.raises(PostgresUnavailable),
-        exclusive_guard(restoring.context, 1, lambda: None),
+        exclusive_guard(restoring.context.settings.postgres.dsn, 1, lambda: None),
     ):
         admin.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory' "

@@ -1,0 +1,34 @@
+"""Ask before what cannot be taken back: the instance is named, and typed once more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from cli.connect import Connected
+from shared.errors import Cancelled, TargetMismatch
+
+
+def confirm_instance(
+    stack: Connected,
+    instance: str,
+    yes: bool,
+    what: str,
+    also: Callable[[Connected], str] | None = None,
+) -> None:
+    """Compare the named instance with the one that answers; then ask for it to be typed.
+
+    ``what`` says what will happen to it, ``also`` what else is to be known before that. Raises
+    TargetMismatch, also with ``yes``; Cancelled.
+    """
+    if instance != stack.instance_id:
+        raise TargetMismatch(f"this stack holds the instance {stack.instance_id}, not {instance}")
+    if yes:
+        return
+    typer.echo(f"{what} the instance {instance} ({stack.environment}).", err=True)
+    if also is not None:
+        typer.echo(also(stack), err=True)
+    typed = typer.prompt("Type the id of the instance to go on", err=True)
+    if typed.strip() != instance:
+        raise Cancelled("what was typed is not the id of the instance; nothing was changed")
