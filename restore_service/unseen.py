@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from restore_service.context import RestoreContext
 from shared.errors import MessageUnreadable
-from shared.instance.events import Restored
+from shared.instance.events import FENCE_EVENTS, Restored
 from shared.instance.history import Fence, FenceTracker
 from shared.instance.position import LogPosition
 from shared.instance.reading import Announced, read_announced
@@ -64,5 +64,5 @@ def _restore_events(context: RestoreContext, present: LogPosition) -> Iterator[A
                 with suppress(MessageUnreadable):
                     # A projector stops at one that is. A restore is the way past: it goes on.
                     announced = read_announced(record, context.issuers)
-                    if announced is not None:
+                    if announced is not None and isinstance(announced.event, FENCE_EVENTS):
                         yield announced

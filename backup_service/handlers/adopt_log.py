@@ -18,8 +18,10 @@ from backup_service.context import BackupContext
 from backup_service.handlers.decide import Decision, decided, holding_all, record_decision
 from backup_service.projector.logcheck import check_log
 from serving.requester import Requester
-from shared.database import postgres_faults
+from shared.database import Connection, postgres_faults
 from shared.errors import LogLost, LogNotEmpty, LogNotLost
+from shared.eventstore import EventMeta, NewEvent
+from shared.instance.events import LogAdopted
 from shared.instance.position import (
     LogPosition,
     lock_position,
@@ -58,15 +60,38 @@ def adopt_log(context: BackupContext, command: AdoptLog, requester: Requester) -
         with postgres_faults("reading the position"), context.pool.connection() as conn:
             row = read_position(conn)
         found = _look(context, row)
-        adopted = _adopted(row, found, command)
+        adopted = replace(_adopted(row, found, command), adoption_id=command.command_id)
         facts = _facts(command, row, found, adopted)
         with postgres_faults("adopting the log"), context.pool.connection() as conn:
             lock_position(conn, row)
             update_position(conn, adopted)
             decision = Decision(ev.LOG_ADOPTED, "instance.adopt_log", facts)
             record_decision(context, conn, command, requester, decision)
+            _announce(context, conn, row, adopted, requester)
     log.warning("log.adopted", position=adopted.position, topic_id=adopted.topic_id)
     return facts
+
+
+def _announce(
+    context: BackupContext,
+    conn: Connection,
+    lost: LogPosition,
+    adopted: LogPosition,
+    requester: Requester,
+) -> None:
+    """Tell it on the new log: a state that is rebuilt from that log alone would lack its base."""
+    assert adopted.adoption_id is not None
+    event = LogAdopted(
+        adoption_id=adopted.adoption_id,
+        epoch=adopted.epoch,
+        lost_cluster_id=lost.cluster_id,
+        lost_topic_id=lost.topic_id,
+        lost_position=lost.position,
+    )
+    stream = f"log-adoption-{adopted.adoption_id}"
+    meta = EventMeta(requester.name, requester.correlation_id, str(adopted.adoption_id))
+    announced = NewEvent(LogAdopted.TYPE, event.model_dump(mode="json"), INSTANCE_EVENTS)
+    context.store.append(conn, stream, 0, [announced], meta)
 
 
 def _look(context: BackupContext, row: LogPosition) -> _Found:

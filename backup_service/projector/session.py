@@ -88,11 +88,11 @@ class Session:
         if next_offset == self._store.position.position:
             return
         segment = read_segment(
-            records, next_offset, self._store.position.epoch, self._issuers, self._tracker
+            records, next_offset, self._store.position, self._issuers, self._tracker
         )
         self._apply(segment)
-        if segment.unreadable is not None:
-            raise Halt(segment.unreadable)
+        if segment.stopped is not None:
+            raise Halt(segment.stopped)
         if segment.opened is not None:
             self._raise_fence(segment.opened, segment.opened_last)
         self._tell()

@@ -33,7 +33,7 @@ def ensure_keys(state: StateFolder) -> None:
     lists = [state.key("issuers.toml"), state.key("trusted-signers.toml")]
     if all(path.exists() for path in lists):
         return
-    from shared.instance.reading import ANNOUNCE
+    from shared.instance.reading import ANNOUNCE, ANNOUNCE_ADOPTION
     from shared.messages.between import CANCEL_PERMISSION
 
     issuers: dict[str, Any] = {
@@ -41,8 +41,10 @@ def ensure_keys(state: StateFolder) -> None:
             "public_key": made[ISSUER_KEY].public.raw.hex(),
             "permissions": list(OPERATOR_PERMISSIONS),
         },
-        # Its events are signed; that gives it nothing to command.
-        BACKUP_SERVICE: {"public_key": made[BACKUP_KEY].public.raw.hex(), "permissions": []},
+        BACKUP_SERVICE: {
+            "public_key": made[BACKUP_KEY].public.raw.hex(),
+            "permissions": [ANNOUNCE_ADOPTION],
+        },
         RESTORE_SERVICE: {
             "public_key": made[RESTORE_KEY].public.raw.hex(),
             "permissions": [ANNOUNCE, CANCEL_PERMISSION],

@@ -33,7 +33,7 @@ class TopicRights:
 
 
 TOPIC_RIGHTS = (
-    TopicRights("instance.events", ("platform", "restore"), USERS),
+    TopicRights("instance.events", ("platform", "restore", "backup"), USERS),
     TopicRights("backup.commands", ("platform", "restore"), ("backup",)),
     TopicRights("backup.commands.dead", ("backup",), ("backup", "platform")),
     TopicRights("backup.events", ("backup",), ("backup", "restore", "platform")),

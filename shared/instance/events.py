@@ -380,7 +380,23 @@ class RestoreAborted(InstanceEvent):
     reason: Text
 
 
+class LogAdopted(InstanceEvent):
+    """The store goes on with this log: what its state was made of before is not on it.
+
+    Whoever rebuilds a state from this log alone stops here.
+    """
+
+    TYPE = TYPE_PREFIX + "log_adopted.v1"
+    adoption_id: UUID
+    epoch: int = Field(ge=1)
+    lost_cluster_id: Name | None
+    lost_topic_id: Name | None
+    lost_position: int = Field(ge=0)
+
+
 FENCE_EVENTS = (RestoreStarted, Restored, RestoreAborted)
+# Signed by a service of the place; all others are a platform service's.
+ANNOUNCED_EVENTS = (*FENCE_EVENTS, LogAdopted)
 
 
 def _all_classes(base: type[InstanceEvent]) -> list[type[InstanceEvent]]:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from shared.instance.events import FENCE_EVENTS
+from shared.instance.events import ANNOUNCED_EVENTS
 from shared.instance.rules import access, containers, items, keyring
 from shared.instance.rules.base import RULES, Contradiction, LoggedEvent
 from shared.instance.workingset import Needs, Row, WorkingSet
@@ -48,11 +48,11 @@ def needs_of(batch: Iterable[LoggedEvent]) -> Needs:
 def fold(working: WorkingSet, batch: Sequence[LoggedEvent], epoch: int) -> BatchResult:
     """Apply ``batch`` in order to ``working``; events of another epoch are skipped and counted.
 
-    Restore events are not state: whoever follows the log handles them before it comes here.
+    Restores and log adoptions are not state: whoever follows the log handles them before it comes here.
     """
     result = BatchResult()
     for logged in batch:
-        if isinstance(logged.event, FENCE_EVENTS):
+        if isinstance(logged.event, ANNOUNCED_EVENTS):
             continue
         if logged.epoch != epoch:
             result.skipped["epoch"] += 1

@@ -17,7 +17,13 @@ from dataclasses import dataclass
 from typing import Self
 from uuid import UUID
 
-from shared.instance.events import InstanceEvent, RestoreAborted, Restored, RestoreStarted
+from shared.instance.events import (
+    InstanceEvent,
+    LogAdopted,
+    RestoreAborted,
+    Restored,
+    RestoreStarted,
+)
 from shared.instance.position import LogPosition
 
 
@@ -87,8 +93,10 @@ class FenceTracker:
     def see(self, offset: int, event: InstanceEvent) -> Verdict:
         """Take the next restore event, at ``offset``, whose signature was checked.
 
-        Raises TypeError for an event that is none of the three.
+        A log adoption moves no fence. Raises TypeError for an event that is none of these.
         """
+        if isinstance(event, LogAdopted):
+            return Ignored("log_adopted")
         if isinstance(event, RestoreStarted):
             return self._started(offset, event)
         if isinstance(event, RestoreAborted | Restored):

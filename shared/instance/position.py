@@ -15,7 +15,7 @@ from shared.errors import ConcurrencyConflict, LogLost
 
 _COLUMNS = (
     "cluster_id, topic_id, position, last_offset, last_event_id, epoch, "
-    "fence_no, fence_restore_id, fence_offset, highest_fence_no, skipped"
+    "fence_no, fence_restore_id, fence_offset, highest_fence_no, adoption_id, skipped"
 )
 _NAMES = _COLUMNS.split(", ")
 
@@ -25,7 +25,7 @@ class LogPosition:
     """The row: ``position`` is the next offset to read (transaction markers counted).
 
     ``last_offset`` and ``last_event_id`` are of the last event that was folded or skipped.
-    An open fence has ``fence_no``, ``fence_restore_id`` and ``fence_offset``; none has None.
+    ``adoption_id`` names the log adoption that the state rests on, if any. An open fence has ``fence_no``, ``fence_restore_id`` and ``fence_offset``; none has None.
     """
 
     cluster_id: str | None
@@ -39,6 +39,7 @@ class LogPosition:
     fence_offset: int | None
     highest_fence_no: int
     skipped: dict[str, int]
+    adoption_id: UUID | None = None
 
     @property
     def fenced(self) -> bool:

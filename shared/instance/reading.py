@@ -2,7 +2,8 @@
 
 A record is a CloudEvent in binary mode with two extensions of ours, ``ce_epoch`` and ``ce_actor``.
 The three restore events are believed only when an issuer with the permission ``ANNOUNCE`` signed
-them; whoever may write to the topic could otherwise raise a fence.
+them; whoever may write to the topic could otherwise raise a fence. A log adoption takes
+``ANNOUNCE_ADOPTION``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from shared.errors import MessageUnreadable, SignatureInvalid
-from shared.instance.events import FENCE_EVENTS, InstanceEvent, decode
+from shared.instance.events import FENCE_EVENTS, InstanceEvent, LogAdopted, decode
 from shared.instance.fold import LoggedEvent
 from shared.kafka import Record
 from shared.messages import CloudEvent, IssuerRegistry, verify
@@ -20,15 +21,17 @@ from shared.messages import CloudEvent, IssuerRegistry, verify
 ANNOUNCE: Final = "announce_restore"
 EPOCH: Final = "epoch"
 ACTOR: Final = "actor"
-_RESTORE_TYPES: Final = frozenset(cls.TYPE for cls in FENCE_EVENTS)
-_RESTORE_TYPE_BYTES: Final = frozenset(name.encode("ascii") for name in _RESTORE_TYPES)
+ANNOUNCE_ADOPTION: Final = "announce_adoption"
+# What it takes to sign each.
+_SIGNED: Final = {cls.TYPE: ANNOUNCE for cls in FENCE_EVENTS} | {LogAdopted.TYPE: ANNOUNCE_ADOPTION}
+_SIGNED_BYTES: Final = frozenset(name.encode("ascii") for name in _SIGNED)
 _MAX_EPOCH_DIGITS: Final = 10
 _MAX_ACTOR_CHARS: Final = 255
 
 
 @dataclass(frozen=True)
 class Announced:
-    """A restore event whose signature holds."""
+    """A restore event or a log adoption whose signature holds."""
 
     offset: int
     event_id: UUID
@@ -53,7 +56,7 @@ def read_record(
     not stop anyone. Raises MessageUnreadable for a record that cannot be decoded.
     """
     message = CloudEvent.from_kafka(record)
-    if message.type in _RESTORE_TYPES:
+    if message.type in _SIGNED:
         return _announced(record.offset, message, issuers)
     if _epoch_of(message) != epoch:
         return Skipped(record.offset, message.id, "epoch")
@@ -69,12 +72,12 @@ def read_record(
 
 
 def read_announced(record: Record, issuers: IssuerRegistry) -> Announced | None:
-    """Return the restore event that ``record`` carries, or None for every other record.
+    """Return the restore event or the log adoption that ``record`` carries; None for all others.
 
-    Reads no body but that of a genuine restore event: behind a fence nothing else matters.
-    Raises MessageUnreadable when a signed restore event cannot be decoded.
+    Reads no body but that of a genuine one: behind a fence nothing else matters. Raises
+    MessageUnreadable when a signed one cannot be decoded.
     """
-    if not any(name == "ce_type" and raw in _RESTORE_TYPE_BYTES for name, raw in record.headers):
+    if not any(name == "ce_type" and raw in _SIGNED_BYTES for name, raw in record.headers):
         return None
     try:
         message = CloudEvent.from_kafka(record)
@@ -90,7 +93,7 @@ def _announced(offset: int, message: CloudEvent, issuers: IssuerRegistry) -> Ann
         issuer = verify(message, issuers)
     except SignatureInvalid:
         return Skipped(offset, message.id, "unsigned")
-    if ANNOUNCE not in issuer.permissions:
+    if _SIGNED[message.type] not in issuer.permissions:
         return Skipped(offset, message.id, "unsigned")
     return Announced(offset, message.id, decode(message.type, message.data))
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from shared.database import Connection
 from shared.errors import LogGap, MessageUnreadable
+from shared.instance.events import LogAdopted
 from shared.instance.fold import LoggedEvent
 from shared.instance.history import ClosedAborted, ClosedRestored, FenceTracker, Opened
 from shared.instance.reading import Announced, Skipped, read_announced, read_record
@@ -53,11 +54,19 @@ def read_spans(
 
 
 def _see(tracker: FenceTracker, spans: list[Span], announced: Announced) -> None:
+    if isinstance(announced.event, LogAdopted):
+        if tracker.fence is not None:
+            # No adoption lands behind a fence: both take the same locks.
+            return
+        at, adoption_id = announced.offset, announced.event.adoption_id
+        spans.append(Span(adoption_id, at, at, None, adopted=True))
+        return
     verdict = tracker.see(announced.offset, announced.event)
     if isinstance(verdict, Opened):
         spans.append(Span(verdict.fence.restore_id, announced.offset, None, None))
     elif isinstance(verdict, ClosedAborted | ClosedRestored):
         restored = verdict.event if isinstance(verdict, ClosedRestored) else None
+        # Behind an open fence nothing but its end is added: it is the last.
         opened = spans.pop()
         spans.append(Span(opened.restore_id, opened.fence_offset, announced.offset, restored))
 

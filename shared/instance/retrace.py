@@ -23,12 +23,17 @@ LogName = tuple[str, str]
 
 @dataclass(frozen=True)
 class Span:
-    """A fence: opened at F, closed at ``end`` (None: still open), by ``restored`` or an abort."""
+    """A fence: opened at F, closed at ``end`` (None: still open), by ``restored`` or an abort.
+
+    Or, with ``adopted``, the adoption of this log at both offsets: no state is made from its
+    beginning then.
+    """
 
     restore_id: UUID
     fence_offset: int
     end: int | None
     restored: Restored | None
+    adopted: bool = False
 
 
 class Crossing(Exception):
@@ -65,6 +70,10 @@ def retrace(log: LogName, base: Base, spans: Sequence[Span], target: int) -> lis
     ``log`` is (cluster id, topic id); ``spans`` are all fences at or behind ``base.offset``.
     Inside a fence the state stands still at F. Raises Crossing.
     """
+    if base == BEGINNING:
+        for span in spans:
+            if span.adopted and span.fence_offset < target:
+                raise Crossing(span)
     stretches: list[Stretch] = []
     # From the target back to the base: each restore on the way says where to go on.
     crossed: Span | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import psycopg
 import pytest
 
 from backup_service.events import LOG_ADOPTED
-from shared.errors import LogLost, LogNotEmpty, LogNotLost, TargetMismatch
+from shared.errors import LogLost, LogNotEmpty, LogNotLost, NeedsArchive, TargetMismatch
 from shared.messages.topics import BACKUP_EVENTS
 from tests.disasters import (
     backed_up,
@@ -130,3 +131,31 @@ def test_a_restore_is_the_other_way_out(stack: StackUnderTest, tmp_path: Path) -
     assert digest(stack) == backup["digest"]
     assert write(stack)["events"] > 0
     assert refused_adoption(stack) == LogNotLost.code
+
+
+@pytest.mark.parametrize("start", ["beginning", "end"])
+def test_a_state_rebuilt_from_an_adopted_log_stops_where_its_base_is_missing(
+    stack: StackUnderTest, tmp_path: Path, start: str
+) -> None:
+    lose_the_log(stack)
+    eventually(lambda: LogLost.code in projector_reason(stack), "the log is lost")
+    if start == "end":
+        stack.refusal("sample", "write", "--rate", "50", "--seconds", "0.5")
+    adopt(stack, start)
+    stack.wait_healthy()
+    assert write(stack)["events"] > 0
+    backup, key = backed_up(stack, tmp_path)
+    file = tmp_path / "backup.age"
+    stack.secryn("backup", "download", backup["backup_id"], "-o", str(file))
+    stack.down()
+    shutil.rmtree(stack.state / "postgres" / "data")
+    stack.secryn("up", check=False)
+    eventually(lambda: NeedsArchive.code in projector_reason(stack), "it stops")
+    again = stack.secryn(
+        *("restore", "run", "--file", str(file), "--key-file", str(key), "--yes"),
+        *("--instance", stack.status()["instance_id"]),
+    )
+    assert json.loads(again.stdout)["state"] == "restored"
+    assert digest(stack) == backup["digest"]
+    stack.wait_healthy()
+    assert write(stack)["events"] > 0

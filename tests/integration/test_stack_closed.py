@@ -169,7 +169,8 @@ def test_an_endpoint_answers_nobody_without_the_token(
 
 
 WRITERS = {
-    topics.INSTANCE_EVENTS: {"platform", "restore"},
+    # backup_service tells there that a log was adopted.
+    topics.INSTANCE_EVENTS: {"platform", "restore", "backup"},
     # restore_service may ask for a running backup to be given up; it signs that like any issuer.
     topics.BACKUP_COMMANDS: {"platform", "restore"},
     topics.BACKUP_EVENTS: {"backup"},

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.instance.events import EVENT_TYPES, FENCE_EVENTS, decode, encode
+from shared.instance.events import ANNOUNCED_EVENTS, EVENT_TYPES, decode, encode
 from shared.instance.fold import LoggedEvent
 from shared.instance.workingset import TABLES
 from tests.memorystore import MemoryStore
@@ -60,7 +60,7 @@ def test_the_histories_meet_every_event_type_both_ways() -> None:
                 applied[logged.type] += 1
         skipped.update(model.skipped)
 
-    writers = {name for name, cls in EVENT_TYPES.items() if cls not in FENCE_EVENTS}
+    writers = {name for name, cls in EVENT_TYPES.items() if cls not in ANNOUNCED_EVENTS}
     assert applied.keys() == writers
     assert {name for name, _ in refused} == writers
     assert {code for _, code in refused} == {

@@ -164,3 +164,11 @@ def test_the_histories_lead_across_restores_often() -> None:
 
     look()
     assert min(met["restored"], met["aborted"], met["open"]) > 5
+
+
+def test_no_state_is_made_from_the_beginning_of_a_log_that_was_adopted() -> None:
+    adopted = Span(UUID(int=1), 1, 1, None, adopted=True)
+    with pytest.raises(Crossing):
+        retrace(LOG, BEGINNING, [adopted], 5)
+    assert retrace(LOG, BEGINNING, [adopted], 1) == [Stretch(0, 1, 1)]
+    assert retrace(LOG, Base(1, 2), [adopted], 5) == [Stretch(1, 5, 2)]

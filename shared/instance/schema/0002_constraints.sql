@@ -1,0 +1,1 @@
+-- Nothing new is held to a rule.
