@@ -23,6 +23,7 @@ class Connected:
     restores: RestoreClient
     instance_id: str
     environment: str
+    environment_kind: str
     folder: StateFolder
 
 
@@ -47,5 +48,6 @@ def connected(state: Path, token_file: Path | None = None) -> Iterator[Connected
             RestoreClient(restore),
             str(place.instance_id),
             place.environment,
+            place.environment_kind,
             folder,
         )

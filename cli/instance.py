@@ -8,7 +8,7 @@ import typer
 
 from cli.confirm import confirm_instance
 from cli.connect import connected
-from cli.options import DEFAULT_STATE, Json, State
+from cli.options import DEFAULT_STATE, Json, MeantEnvironment, State
 from cli.output import command, emit
 
 Instance = Annotated[str, typer.Option(help="Id of the instance that is meant.")]
@@ -71,6 +71,7 @@ def secret(
 def adopt_log(
     *,
     instance: Instance,
+    environment: MeantEnvironment = None,
     start: Annotated[
         str | None,
         typer.Option(
@@ -86,10 +87,8 @@ def adopt_log(
 ) -> None:
     """Follow the log that is there now: the one that the store was folded from is lost."""
     with connected(state) as stack:
-        confirm_instance(stack, instance, yes, "This gives the lost log up for")
-        found = stack.backups.adopt_log(
-            instance, reason, start=start, environment=stack.environment
-        )
+        confirm_instance(stack, instance, yes, "This gives the lost log up for", environment)
+        found = stack.backups.adopt_log(instance, reason, start=start, environment=environment)
 
     def tell() -> None:
         typer.echo(f"The store follows the log from offset {found['position']} on.")
@@ -111,6 +110,7 @@ def skip_event(
     *,
     offset: Annotated[int, typer.Option(help="Where it stands: `secryn status` says it.")],
     instance: Instance,
+    environment: MeantEnvironment = None,
     reason: Reason = "by hand",
     yes: Yes = False,
     state: State = DEFAULT_STATE,
@@ -118,8 +118,9 @@ def skip_event(
 ) -> None:
     """Pass the one event that cannot be decoded and that the projector stopped at."""
     with connected(state) as stack:
-        confirm_instance(stack, instance, yes, f"This gives the event at offset {offset} up for")
-        found = stack.backups.skip_event(instance, offset, reason, environment=stack.environment)
+        what = f"This gives the event at offset {offset} up for"
+        confirm_instance(stack, instance, yes, what, environment)
+        found = stack.backups.skip_event(instance, offset, reason, environment=environment)
 
     def tell() -> None:
         typer.echo(f"The event at offset {offset} was passed: {found['fault']}.")

@@ -13,6 +13,12 @@ State = Annotated[
         "--state", envvar="SECRYN_STATE", help="Folder of the stack's state.", file_okay=False
     ),
 ]
+MeantEnvironment = Annotated[
+    str | None,
+    typer.Option(
+        "--environment", help="Name of the environment that is meant; production must be named."
+    ),
+]
 TokenFile = Annotated[
     Path | None,
     typer.Option(

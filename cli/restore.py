@@ -9,7 +9,7 @@ import typer
 
 from cli.confirm import confirm_instance
 from cli.connect import Connected, connected
-from cli.options import DEFAULT_STATE, Json, State, TokenFile
+from cli.options import DEFAULT_STATE, Json, MeantEnvironment, State, TokenFile
 from cli.output import command, emit
 from cli.progress import shown
 from shared.client.restores import RECEIPT_KIND, new_receipt_secret, receipt_of
@@ -36,6 +36,7 @@ def run(
     *,
     key_file: Annotated[Path, typer.Option(help="File with the backup's key.", dir_okay=False)],
     instance: Annotated[str, typer.Option(help="Id of the instance that will be replaced.")],
+    environment: MeantEnvironment = None,
     backup: Annotated[str | None, typer.Option(help="Id of a backup in the storage.")] = None,
     file: Annotated[
         Path | None, typer.Option(help="An archive file instead.", dir_okay=False)
@@ -74,7 +75,9 @@ def run(
         raise UsageError("give either --backup ID or --file F")
     key_text, secret = _read_key(key_file), new_receipt_secret()
     with connected(state, token_file) as stack:
-        confirm_instance(stack, instance, yes, "This replaces EVERYTHING in", _space)
+        confirm_instance(
+            stack, instance, yes, "This replaces EVERYTHING in", environment, also=_space
+        )
         upload = None if file is None else stack.restores.upload(file)
         restore = stack.restores.start(
             target_instance_id=instance,
@@ -84,7 +87,7 @@ def run(
             upload=upload,
             source_instance_id=source_instance,
             trust_signer=trust_signer,
-            environment=stack.environment,
+            environment=environment,
             roll_forward=_roll_forward(roll_forward),
             outside_window=outside_window,
             cancel_running_backup=cancel_running_backup,
@@ -109,6 +112,7 @@ def undo(
     ] = None,
     *,
     instance: Annotated[str, typer.Option(help="Id of the instance that will be replaced.")],
+    environment: MeantEnvironment = None,
     receipt_file: ReceiptFile = None,
     reason: Reason = "by hand",
     yes: Yes = False,
@@ -119,12 +123,12 @@ def undo(
     """Put back what the last restore replaced; what was written since is lost with its state."""
     secret = new_receipt_secret()
     with connected(state, token_file) as stack:
-        confirm_instance(stack, instance, yes, "This replaces EVERYTHING in")
+        confirm_instance(stack, instance, yes, "This replaces EVERYTHING in", environment)
         undone = stack.restores.undo(
             target_instance_id=instance,
             reason=reason,
             restore_id=restore_id or _named_by_receipt(token_file),
-            environment=stack.environment,
+            environment=environment,
             receipt_secret=secret,
         )
         undone = _watched(stack, undone["restore_id"], secret, receipt_file, as_json)

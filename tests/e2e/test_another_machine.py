@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from shared.archive.keyfile import read_key_file
+from shared.archive.verify import verify_archive
 from shared.errors import AnotherInstance, SignerUntrusted
+from shared.instance.migrate import newest_version
 from tests.plugins.live import Json, Live
 from tests.plugins.stack import StackUnderTest
 
@@ -81,22 +84,33 @@ def test_the_file_and_the_key_file_bring_everything_back(
     assert (again["state"], again["checks"]["trusted_by"]) == ("restored", "caller")
 
 
-def test_an_archive_of_the_first_release_is_restored(
-    new_stack: Callable[..., StackUnderTest],
+@pytest.mark.parametrize("name", ["golden-v1", "golden-v1-schema-2"])
+def test_an_archive_of_every_release_is_restored_and_migrated_forward(
+    new_stack: Callable[..., StackUnderTest], name: str
 ) -> None:
-    golden = Path(__file__).parents[1] / "vectors" / "golden-v1"
+    golden = Path(__file__).parents[1] / "vectors" / name
     expected = json.loads((golden / "expected.json").read_text(encoding="utf-8"))
     stack = new_stack()
     target = stack.up()["instance_id"]
-    stack.secryn(
+    done = stack.secryn(
         *("restore", "run", "--file", str(golden / "backup.age")),
         *("--key-file", str(golden / "backup.key"), "--instance", target),
         *("--source-instance", expected["instance_id"], "--yes"),
     )
+    # Compared as it was written, at its own version; the store is of the newest one.
+    assert json.loads(done.stdout)["proof"]["digest"] == expected["digest"]
     digest = json.loads(stack.secryn("instance", "digest").stdout)
-    assert digest["digest"] == expected["digest"]
+    assert digest["schema_version"] == newest_version()
+    assert {name: table["rows"] for name, table in digest["tables"].items()} == expected["rows"]
+    key = read_key_file(golden / "backup.key")
+    with (golden / "backup.age").open("rb") as source:
+        written = verify_archive(source, [key.identity]).manifest.tables
+    for table, entry in digest["tables"].items():
+        assert entry["digest"] == written[table].digest, table
     opened = json.loads(stack.secryn("instance", "secret", expected["secret"]).stdout)
     assert opened["value"] == expected["value"]
+    # It goes on from there.
+    stack.secryn("sample", "write", "--rate", "50", "--seconds", "0.5")
 
 
 def _assert_no_data_key_lies_in(state: Path, saved: Saved) -> None:

@@ -1,4 +1,4 @@
-"""One archive of every format version ever released, kept as it was written: still read."""
+"""One archive of every format and schema version, kept as it was written: still read."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ import pytest
 from shared.archive.keyfile import read_key_file
 from shared.archive.trust import check_trust
 from shared.archive.verify import verify_archive
+from shared.instance.migrate import newest_version
 
 GOLDEN = sorted((Path(__file__).parents[2] / "vectors").glob("golden-v*"))
 
 
-def test_there_is_one_of_format_version_1() -> None:
-    assert [folder.name for folder in GOLDEN] == ["golden-v1"]
+def test_there_is_one_of_every_format_and_schema_version() -> None:
+    assert [folder.name for folder in GOLDEN] == ["golden-v1", "golden-v1-schema-2"]
+    versions = [
+        json.loads((folder / "expected.json").read_text(encoding="utf-8"))["schema_version"]
+        for folder in GOLDEN
+    ]
+    assert versions == list(range(1, newest_version() + 1))
 
 
 @pytest.mark.parametrize("folder", GOLDEN, ids=lambda folder: folder.name)
