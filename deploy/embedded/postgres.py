@@ -37,6 +37,9 @@ SERVER_OPTIONS = {
     "max_connections": "100",
     "shared_buffers": "64MB",
     "max_wal_size": "2GB",
+    # One server and no replica: what a restore loads into tables of its own is not logged, too.
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
     "logging_collector": "off",
     # A statement in the log could hold a value; the error itself is logged all the same.
     "log_min_error_statement": "panic",
