@@ -36,6 +36,7 @@ from shared.instance.position import LogPosition, read_position
 from shared.instance.sample.live import LiveWriter
 from shared.kafka import Kafka
 from shared.messages import CloudEvent, SigningKey, sign
+from shared.messages.topics import INSTANCE_EVENTS
 from tests.plugins.instance import eventually
 from tests.plugins.stack import StackUnderTest
 
@@ -98,7 +99,15 @@ class Live:
             return {row[0] for row in rows}
 
     def state(self) -> tuple[str, set[str], LogPosition]:
-        """Return what a refused request leaves as it was."""
+        """Return what a refused request leaves as it was, once the store is at the log's end."""
+        kafka = self.kafka()
+        with kafka.admin() as admin:
+            # The mark of a commit lands a moment after what was committed.
+            name = kafka.topic(INSTANCE_EVENTS)
+            eventually(
+                lambda: self.position().position == admin.last_stable_offset(name),
+                "the store is at the end of the log",
+            )
         # What earlier restores replaced is dropped at its own time.
         schemas = {name for name in self.schemas() if not name.startswith("instance_before_")}
         return self.digest(), schemas, self.position()
