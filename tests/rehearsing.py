@@ -2,14 +2,10 @@
 
 asked = ask(live, backup, key)               # 202: the document as it stands
 ended = rehearsed(live, backup, key)         # run to its end; nothing of it is left
-with stopped_at(points, "rehearsal.step.load"): ...
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from tests.plugins.instance import eventually
@@ -48,22 +44,3 @@ def shown_rehearsal(live: Live, backup: Json, rehearsal: Json) -> Json:
 
     found: Json = eventually(look, "the history shows the rehearsal")
     return found
-
-
-@contextmanager
-def stopped_at(points: Path, name: str) -> Iterator[None]:
-    """Stop whoever comes to the crash point ``name`` for as long as the block lasts."""
-    reached = points / f"{name}.reached"
-    reached.unlink(missing_ok=True)
-    (points / name).touch()
-    try:
-        yield
-    finally:
-        (points / name).unlink(missing_ok=True)
-
-
-def wait_reached(points: Path, name: str) -> int:
-    """Return the pid of the process that came to ``name``."""
-    reached = points / f"{name}.reached"
-    text: str = eventually(lambda: reached.exists() and reached.read_text(), f"{name} is reached")
-    return int(text)

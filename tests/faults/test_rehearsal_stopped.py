@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -18,30 +15,35 @@ from restore_service.handlers import rehearse, request_rehearsal
 from restore_service.rehearsal import events as ev
 from restore_service.rehearsal.run import STEP_POINTS, RehearsalStep
 from restore_service.staging import rehearsal_name
-from shared.crashpoints import ENV
 from shared.errors import Cancelled, Interrupted, RehearsalInProgress, UnavailableError
 from shared.messages.topics import RESTORE_EVENTS
+from tests.plugins.faults import Crashing, Points
 from tests.plugins.instance import eventually
-from tests.plugins.live import Json, Live, live_stack
-from tests.rehearsing import ask, rehearsed, scratch, stopped_at, wait_reached
+from tests.plugins.live import Json, Live
+from tests.rehearsing import ask, rehearsed, scratch
 
 POINTS = [
     request_rehearsal.STORED.name,
     *(point.name for point in STEP_POINTS.values()),
     rehearse.LOADED.name,
 ]
-KILLS_BEFORE_A_REST = 3
 
 
 @dataclass
 class Stopping:
     """A live stack whose processes stop at the points, and a backup to rehearse."""
 
-    live: Live
-    points: Path
+    crashing: Crashing
     backup: Json
     key: str
-    kills: int = 0
+
+    @property
+    def live(self) -> Live:
+        return self.crashing.live
+
+    @property
+    def points(self) -> Points:
+        return self.crashing.points
 
     def ask(self) -> Json:
         """Ask for a rehearsal that comes to every point."""
@@ -51,42 +53,33 @@ class Stopping:
         found: Json = self.live.services.rehearsals.list()["rehearsals"][0]
         return found
 
-    def kill(self, pid: int) -> None:
-        """Kill a process for good, and return when all is well again."""
-        if self.kills == KILLS_BEFORE_A_REST:
-            # The supervisor gives a part up that ends too often.
-            self.live.stack.down()
-            self.live.stack.up()
-            self.kills = 0
-        else:
-            os.kill(pid, signal.SIGKILL)
-            self.kills += 1
-        self.live.stack.wait_healthy()
-
 
 @pytest.fixture(scope="module")
-def stopping() -> Iterator[Stopping]:
-    with (
-        tempfile.TemporaryDirectory(prefix="secryn points ") as folder,
-        live_stack(**{ENV: folder}) as live,
-    ):
-        live.stack.secryn("sample", "load")
-        backup, key = live.backup()
-        live.write(20)
-        yield Stopping(live, Path(folder), backup, key)
+def stopping(crashing: Crashing) -> Stopping:
+    backup, key = crashing.live.backup()
+    crashing.live.write(20)
+    return Stopping(crashing, backup, key)
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_it_has_failed_and_nothing_is_left(stopping: Stopping, point: str) -> None:
-    live = stopping.live
+    live, crashing = stopping.live, stopping.crashing
+    crashing.rest()
     before = live.state()
-    with stopped_at(stopping.points, point):
+
+    def body() -> None:
+        # Whoever asks for one that is stopped as it is stored gets no answer.
         with suppress(UnavailableError):
-            if point == request_rehearsal.STORED.name:
-                # Whoever asked for this one gets no answer any more.
-                live.services.rehearsals.connection._client.timeout = 2
             stopping.ask()
-        stopping.kill(wait_reached(stopping.points, point))
+
+    crashing.points.arm(point)
+    asking = threading.Thread(target=body)
+    asking.start()
+    crashing.points.wait(point)
+    crashing.kill("restore")
+    crashing.points.release()
+    asking.join()
+    crashing.wait_up()
     ended = eventually(lambda: _if_ended(stopping.last()), "recovery ends it", 30)
     assert (ended["state"], ended["error"]["code"]) == ("failed", Interrupted.code), ended
     eventually(lambda: not scratch(live), "nothing is left")
@@ -104,13 +97,24 @@ def test_after_all_that_one_goes_through(stopping: Stopping) -> None:
     assert ended["outcome"] == "restorable", ended
 
 
-@pytest.mark.parametrize("step", [RehearsalStep.LOAD, RehearsalStep.COMPARE, RehearsalStep.FOLD])
-def test_cancelled_it_ends_and_nothing_is_left(stopping: Stopping, step: RehearsalStep) -> None:
-    live, point = stopping.live, STEP_POINTS[step].name
-    before = live.state()
-    with stopped_at(stopping.points, point):
+@contextmanager
+def stopped(stopping: Stopping, step: RehearsalStep) -> Iterator[Json]:
+    """Stop a rehearsal at a step for as long as the block lasts; give what was asked for."""
+    name = STEP_POINTS[step].name
+    stopping.points.arm(name)
+    try:
         asked = stopping.ask()
-        wait_reached(stopping.points, point)
+        stopping.points.wait(name)
+        yield asked
+    finally:
+        stopping.points.release()
+
+
+@pytest.mark.parametrize("step", [RehearsalStep.COMPARE, RehearsalStep.FOLD])
+def test_cancelled_it_ends_and_nothing_is_left(stopping: Stopping, step: RehearsalStep) -> None:
+    live = stopping.live
+    before = live.state()
+    with stopped(stopping, step) as asked:
         with pytest.raises(RehearsalInProgress):
             stopping.ask()
         live.services.rehearsals.cancel(asked["rehearsal_id"])
@@ -122,14 +126,12 @@ def test_cancelled_it_ends_and_nothing_is_left(stopping: Stopping, step: Rehears
     assert live.state() == before
 
 
-@pytest.mark.parametrize("step", [RehearsalStep.INDEXES, RehearsalStep.COMPARE, RehearsalStep.FOLD])
+@pytest.mark.parametrize("step", [RehearsalStep.INDEXES, RehearsalStep.FOLD])
 def test_a_restore_that_comes_meanwhile_does_not_wait_for_it(
     stopping: Stopping, step: RehearsalStep
 ) -> None:
-    live, point = stopping.live, STEP_POINTS[step].name
-    with stopped_at(stopping.points, point):
-        asked = stopping.ask()
-        wait_reached(stopping.points, point)
+    live = stopping.live
+    with stopped(stopping, step) as asked:
         shown = live.services.rehearsals.get(asked["rehearsal_id"])
         assert shown["step"]
         assert scratch(live) <= {rehearsal_name(UUID(asked["rehearsal_id"]))}
