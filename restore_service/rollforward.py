@@ -154,9 +154,12 @@ def _from_the_beginning(known: _Log, crossing: Crossing, target: int) -> list[St
         with suppress(Crossing):
             return retrace(known.name, BEGINNING, known.spans(0), target)
     span = crossing.span
+    what = f"restore {span.restore_id} at offsets {span.fence_offset} to {span.end}"
+    if span.adopted:
+        what = f"the adoption of this log at offset {span.fence_offset}"
     raise CrossesRestore(
-        f"the way to offset {target} leads across restore {span.restore_id} at offsets "
-        f"{span.fence_offset} to {span.end}, whose state is neither in this archive nor on the log",
+        f"the way to offset {target} leads across {what}, "
+        "whose state is neither in this archive nor on the log",
         hint=_instead(known, span),
     )
 
