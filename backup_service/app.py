@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from backup_service import events as ev
 from backup_service.api.disasters import create_disaster_routes
 from backup_service.api.routes import create_routes
@@ -11,6 +13,7 @@ from backup_service.commands import (
     parse_create_message,
 )
 from backup_service.context import SERVICE, BackupContext
+from backup_service.handlers.note_rehearsal import note_rehearsal, refuse_rehearsal
 from backup_service.handlers.request_backup import cancel_running, request_backup
 from backup_service.history import History
 from backup_service.keys.waiting import WaitingKeys
@@ -26,12 +29,12 @@ from serving.runtime import ServiceRuntime
 from shared.archive.trust import load_signers
 from shared.audit import AuditTrail
 from shared.database import Lock, open_pool
-from shared.eventstore import CommandConsumer, EventStore, Relay
+from shared.eventstore import CommandConsumer, EventFollower, EventStore, Relay
 from shared.instance.keyring import RootKey
 from shared.kafka import Kafka
 from shared.messages import IssuerRegistry, SigningKey
-from shared.messages.between import CANCEL_RUNNING
-from shared.messages.topics import BACKUP_COMMANDS, BACKUP_EVENTS
+from shared.messages.between import CANCEL_RUNNING, REHEARSAL_FAILED, REHEARSED
+from shared.messages.topics import BACKUP_COMMANDS, BACKUP_EVENTS, RESTORE_EVENTS
 from shared.storage import LocalFolder
 
 
@@ -88,6 +91,15 @@ def run(settings: BackupServiceSettings) -> int:
         handle=commands.handle,
         refused=commands.refused,
     )
+    rehearsals = EventFollower(
+        kafka,
+        RESTORE_EVENTS,
+        group_id=kafka.topic("backup.rehearsals"),
+        types=(REHEARSED, REHEARSAL_FAILED),
+        issuers=context.issuers,
+        handle=partial(note_rehearsal, context),
+        refused=partial(refuse_rehearsal, context),
+    )
     relay = Relay(
         store,
         kafka,
@@ -98,6 +110,7 @@ def run(settings: BackupServiceSettings) -> int:
         issuer=SERVICE,
     )
     runtime.add_worker("commands", consumer.run)
+    runtime.add_worker("rehearsals", rehearsals.run)
     runtime.add_worker("relay", relay.run, last=True)
     runtime.add_worker("backups", BackupWorker(context).run)
     readiness = Readiness()

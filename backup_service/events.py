@@ -18,6 +18,7 @@ CANCELLED = PREFIX + "cancelled.v1"
 REJECTED = PREFIX + "rejected.v1"
 KEY_VIEWED = PREFIX + "key_viewed.v1"
 VERIFIED = PREFIX + "verified.v1"
+REHEARSED = PREFIX + "rehearsed.v1"
 ADOPTED = PREFIX + "adopted.v1"
 LOG_ADOPTED = PREFIX + "log_adopted.v1"
 EVENT_SKIPPED = PREFIX + "event_skipped.v1"
@@ -91,6 +92,8 @@ def _requested(backup: Backup, event: StoredEvent) -> None:
         "sha256": None,
         "location": None,
         "key_state": None,
+        "rehearsed_at": None,
+        "rehearsal": None,
         "error": None,
     }
 
@@ -118,6 +121,8 @@ def _adopted(backup: Backup, event: StoredEvent) -> None:
         "correlation_id": event.correlation_id,
         "location": event.data["location"],
         "key_state": event.data["key_state"],
+        "rehearsed_at": None,
+        "rehearsal": None,
         "error": None,
         "adopted_by": event.actor,
         "adopted_at": event.occurred_at.isoformat(),
@@ -148,6 +153,11 @@ def _verified(backup: Backup, event: StoredEvent) -> None:
     }
 
 
+def _rehearsed(backup: Backup, event: StoredEvent) -> None:
+    found = {name: value for name, value in event.data.items() if name != "backup_id"}
+    backup.facts |= {"rehearsed_at": found.pop("rehearsed_at"), "rehearsal": found}
+
+
 _FACTS = {
     REQUESTED: _requested,
     CREATED: _created,
@@ -157,4 +167,5 @@ _FACTS = {
     CANCEL_REQUESTED: _cancel_requested,
     KEY_VIEWED: _key_viewed,
     VERIFIED: _verified,
+    REHEARSED: _rehearsed,
 }

@@ -149,10 +149,23 @@ def list_backups(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
             typer.echo(
                 f"{backup['backup_id']}  {backup['state']:<9}  offset {backup.get('offset') or '-'}"
                 f"  {backup.get('size_bytes') or 0:>13,} bytes  {backup.get('requested_at', '')}"
-                f"  {backup.get('reason') or ''}"
+                f"  {backup.get('reason') or ''}{_proven(backup)}"
             )
 
     emit(found, as_json, tell)
+
+
+def _proven(backup: dict[str, Any]) -> str:
+    """Say what the last rehearsal found."""
+    rehearsal, at = backup.get("rehearsal"), backup.get("rehearsed_at")
+    if rehearsal is None:
+        return ""
+    found = {
+        "restorable": "restorable, proven",
+        "differs": "DIFFERS from the log, seen",
+        "failed": f"NOT restorable ({rehearsal['code']}), seen",
+    }
+    return f"  [{found[rehearsal['outcome']]} at {at}]"
 
 
 @app.command()

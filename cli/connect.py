@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploy.embedded.folder import StateFolder, open_state
 from deploy.embedded.place import load_place
-from shared.client import BackupClient, RestoreClient, ServiceConnection
+from shared.client import BackupClient, RehearsalClient, RestoreClient, ServiceConnection
 from shared.secretfiles import read_secret_file
 
 HOST = "127.0.0.1"
@@ -21,6 +21,7 @@ class Connected:
 
     backups: BackupClient
     restores: RestoreClient
+    rehearsals: RehearsalClient
     instance_id: str
     environment: str
     environment_kind: str
@@ -46,6 +47,7 @@ def connected(state: Path, token_file: Path | None = None) -> Iterator[Connected
         yield Connected(
             BackupClient(backup),
             RestoreClient(restore),
+            RehearsalClient(restore),
             str(place.instance_id),
             place.environment,
             place.environment_kind,

@@ -7,13 +7,25 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import rehearse
 from cli.confirm import confirm_instance
 from cli.connect import Connected, connected
 from cli.options import DEFAULT_STATE, Json, MeantEnvironment, State, TokenFile
 from cli.output import command, emit
 from cli.progress import shown
+from cli.sources import (
+    Backup,
+    File,
+    KeyFile,
+    RollForward,
+    SourceInstance,
+    TrustSigner,
+    check_one_source,
+    read_key,
+    roll_forward_of,
+)
 from shared.client.restores import RECEIPT_KIND, new_receipt_secret, receipt_of
-from shared.errors import RestoreFailedError, UsageError, error_class
+from shared.errors import RestoreFailedError, error_class
 from shared.secretfiles import read_secret_file, write_secret_file
 
 app = typer.Typer(help="Restores: the whole instance, or nothing.", no_args_is_help=True)
@@ -34,26 +46,14 @@ RestoreId = Annotated[str, typer.Argument(metavar="RESTORE", help="Id of the res
 @command
 def run(
     *,
-    key_file: Annotated[Path, typer.Option(help="File with the backup's key.", dir_okay=False)],
+    key_file: KeyFile,
     instance: Annotated[str, typer.Option(help="Id of the instance that will be replaced.")],
     environment: MeantEnvironment = None,
-    backup: Annotated[str | None, typer.Option(help="Id of a backup in the storage.")] = None,
-    file: Annotated[
-        Path | None, typer.Option(help="An archive file instead.", dir_okay=False)
-    ] = None,
-    source_instance: Annotated[
-        str | None, typer.Option(help="Id of the instance it was made of, if another.")
-    ] = None,
-    trust_signer: Annotated[
-        str | None, typer.Option(help="Fingerprint of a signer you know.")
-    ] = None,
-    roll_forward: Annotated[
-        str | None,
-        typer.Option(
-            metavar="latest|OFFSET|TIME",
-            help="Go on from the backup along the log: to its end, to an offset, to a moment.",
-        ),
-    ] = None,
+    backup: Backup = None,
+    file: File = None,
+    source_instance: SourceInstance = None,
+    trust_signer: TrustSigner = None,
+    roll_forward: RollForward = None,
     cancel_running_backup: Annotated[
         bool,
         typer.Option(
@@ -71,9 +71,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Replace the whole instance by a backup."""
-    if (backup is None) == (file is None):
-        raise UsageError("give either --backup ID or --file F")
-    key_text, secret = _read_key(key_file), new_receipt_secret()
+    check_one_source(backup, file)
+    key_text, secret = read_key(key_file), new_receipt_secret()
     with connected(state, token_file) as stack:
         confirm_instance(
             stack, instance, yes, "This replaces EVERYTHING in", environment, also=_space
@@ -88,7 +87,7 @@ def run(
             source_instance_id=source_instance,
             trust_signer=trust_signer,
             environment=environment,
-            roll_forward=_roll_forward(roll_forward),
+            roll_forward=roll_forward_of(roll_forward),
             outside_window=outside_window,
             cancel_running_backup=cancel_running_backup,
             receipt_secret=secret,
@@ -96,12 +95,6 @@ def run(
         restore = _watched(stack, restore["restore_id"], secret, receipt_file, as_json)
     _raise_unless_restored(restore)
     emit(restore, as_json, lambda: _tell(restore))
-
-
-def _roll_forward(text: str | None) -> str | int | None:
-    if text is None or not (text.isascii() and text.isdigit()):
-        return text
-    return int(text)
 
 
 @app.command()
@@ -160,13 +153,6 @@ def _watched(
 def _tell_undo(undone: dict[str, Any]) -> None:
     typer.echo(f"Undo {undone['restore_id']}: {undone['state']}, epoch {undone['epoch']}")
     typer.echo(f"The instance is what it was before restore {undone['undo_of']}.")
-
-
-def _read_key(key_file: Path) -> str:
-    try:
-        return key_file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the key file {key_file} cannot be read ({error})") from error
 
 
 def _space(stack: Connected) -> str:
@@ -245,3 +231,8 @@ def cancel(restore_id: RestoreId, state: State = DEFAULT_STATE, as_json: Json = 
     with connected(state) as stack:
         restore = stack.restores.cancel(restore_id)
     emit(restore, as_json)
+
+
+app.command("rehearse")(rehearse.rehearse)
+app.command("chain")(rehearse.chain)
+app.add_typer(rehearse.app, name="rehearsal")

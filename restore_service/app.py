@@ -5,22 +5,27 @@ from __future__ import annotations
 from uuid import uuid4
 
 from restore_service import events as ev
+from restore_service.api.rehearsals import create_rehearsal_routes
 from restore_service.api.routes import create_routes
 from restore_service.commands import (
+    REHEARSE_RESTORE,
     RESTORE_INSTANCE,
     UNDO_RESTORE,
+    RehearseRestore,
     RestoreInstance,
     UndoRestore,
     parse_message,
 )
 from restore_service.context import SERVICE, RestoreContext
+from restore_service.handlers.request_rehearsal import request_rehearsal
 from restore_service.handlers.request_restore import request_restore
 from restore_service.handlers.request_undo import request_undo
 from restore_service.history import History
 from restore_service.receipts import Bootstrap, ReceiptHolders
 from restore_service.recipient.keys import RecipientKeys
+from restore_service.rehearsal.history import RehearsalHistory
 from restore_service.settings import RestoreServiceSettings
-from restore_service.worker import RestoreWorker
+from restore_service.worker import RehearsalWorker, RestoreWorker
 from serving.app import Readiness, create_app
 from serving.audit import refusal_hook
 from serving.caller import FirstOf, OperatorToken
@@ -49,6 +54,7 @@ def run(settings: RestoreServiceSettings) -> int:
     with pool.connection() as conn:
         context.store.migrate(conn)
         context.history.migrate(conn)
+        context.rehearsals.migrate(conn)
     commands = CommandTopic(
         topic=RESTORE_COMMANDS,
         answers=RESTORE_EVENTS,
@@ -60,6 +66,9 @@ def run(settings: RestoreServiceSettings) -> int:
             ),
             UNDO_RESTORE: lambda data, requester: request_undo(
                 context, parse_message(UndoRestore, data), requester
+            ),
+            REHEARSE_RESTORE: lambda data, requester: request_rehearsal(
+                context, parse_message(RehearseRestore, data), requester
             ),
         },
         pool=pool,
@@ -86,6 +95,7 @@ def run(settings: RestoreServiceSettings) -> int:
     runtime.add_worker("commands", consumer.run)
     runtime.add_worker("relay", relay.run, last=True)
     runtime.add_worker("restores", RestoreWorker(context).run)
+    runtime.add_worker("rehearsals", RehearsalWorker(context).run)
     readiness = Readiness()
     log_and_store_checks(readiness, pool)
     app = create_app(
@@ -99,6 +109,7 @@ def run(settings: RestoreServiceSettings) -> int:
         on_refusal=refusal_hook(context.record),
     )
     app.register_blueprint(create_routes(context))
+    app.register_blueprint(create_rehearsal_routes(context))
     return runtime.run(app, settings.http)
 
 
@@ -112,6 +123,7 @@ def _context(
         kafka=kafka,
         store=store,
         history=History(store),
+        rehearsals=RehearsalHistory(store),
         audit=AuditTrail(store, SERVICE),
         recipients=RecipientKeys(settings.recipients.folder, settings.restore.recipient_lifetime_s),
         backups=LocalFolder(settings.storage.folder),

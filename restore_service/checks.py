@@ -9,11 +9,11 @@ from typing import Any
 
 import psycopg
 
-from restore_service.commands import RestoreInstance, UndoRestore
+from restore_service.commands import ArchiveCommand, UndoRestore
 from restore_service.context import RestoreContext
 from restore_service.dependents import check_dependents
 from restore_service.staging import INSTANCE, become_owner
-from restore_service.uploads import archive_name
+from restore_service.uploads import archive_name, uploaded_sha256
 from shared import target
 from shared.archive.keyfile import KeyFile
 from shared.archive.reader import ArchiveReader, open_archive
@@ -41,13 +41,28 @@ class CheckedArchive:
     facts: dict[str, Any]
 
 
-def check_target(context: RestoreContext, command: RestoreInstance | UndoRestore) -> None:
+def check_target(context: RestoreContext, command: ArchiveCommand | UndoRestore) -> None:
     """Compare the named target with this place. Raises TargetMismatch."""
     target.check_target(context.settings.place, command.target_instance_id, command.environment)
 
 
+def check_source(context: RestoreContext, command: ArchiveCommand) -> str | None:
+    """Return the SHA-256 that an upload arrived with; None for a backup that is in the storage.
+
+    Raises BackupNotFound.
+    """
+    try:
+        if command.upload_id is not None:
+            return uploaded_sha256(context.uploads, command.upload_id)
+        context.backups.stat(f"{command.backup_id}.age")
+    except ObjectNotFound:
+        named = command.backup_id or command.upload_id
+        raise BackupNotFound(f"there is no backup or upload {named}") from None
+    return None
+
+
 def open_source(
-    context: RestoreContext, command: RestoreInstance
+    context: RestoreContext, command: ArchiveCommand
 ) -> AbstractContextManager[ObjectReader]:
     """Open the archive that the command names. Raises BackupNotFound, ObjectNotFound."""
     if command.upload_id is not None:
@@ -67,7 +82,7 @@ def open_source(
 
 def check_archive(
     context: RestoreContext,
-    command: RestoreInstance,
+    command: ArchiveCommand,
     key: KeyFile,
     on_progress: Callable[[int], None],
 ) -> CheckedArchive:
@@ -111,9 +126,7 @@ def check_archive(
     return CheckedArchive(archive.sha256, archive.size_bytes, copy_bytes, facts)
 
 
-def _check_origin(
-    context: RestoreContext, command: RestoreInstance, archive: ArchiveReader
-) -> None:
+def _check_origin(context: RestoreContext, command: ArchiveCommand, archive: ArchiveReader) -> None:
     header = archive.header
     if header.schema_version > newest_version():
         raise SchemaTooNew(
@@ -133,6 +146,11 @@ def check_store(conn: Connection) -> None:
     taken on.
     """
     check_dependents(conn, INSTANCE)
+    check_rights(conn)
+
+
+def check_rights(conn: Connection) -> None:
+    """Raise AccessError when sessions cannot be seen or ended, or the owner not taken on."""
     # Without the second it would not see how old the transactions of others are, and wait for none.
     for right, what in (("pg_signal_backend", "end"), ("pg_read_all_stats", "see")):
         row = conn.execute("SELECT pg_has_role(%s, 'USAGE')", (right,)).fetchone()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from uuid import UUID, uuid5
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -12,7 +12,9 @@ from shared.errors import MessageUnreadable, PartialScope, UsageError
 
 RESTORE_INSTANCE = "com.secryn.restore.run.v1"
 UNDO_RESTORE = "com.secryn.restore.undo.v1"
+REHEARSE_RESTORE = "com.secryn.restore.rehearse.v1"
 _RESTORES = UUID("0f0b6c52-6d55-5d0e-8a55-6c9d2b6a1f7d")
+_REHEARSALS = UUID("a3b7f1de-5c0e-5f7e-9a4b-3d1c8e2f6b90")
 SCOPE_FIELDS = frozenset(
     {"project", "projects", "vault", "vaults", "secret", "secrets", "tables", "only", "scope",
      "include", "exclude", "filter", "merge", "path", "paths"}
@@ -20,14 +22,21 @@ SCOPE_FIELDS = frozenset(
 # To the fence, to an offset (the first one that is not applied), or to a moment of the log.
 RollForward = Literal["latest"] | Annotated[int, Field(ge=0)] | AwareDatetime
 # The SHA-256 of a secret that the client made: who shows it may watch and undo this restore.
-ReceiptDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ReceiptDigest = Sha256
 Line = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]*$")]
 
 
-class RestoreInstance(BaseModel):
-    """Replace the whole instance by a backup; ``sealed_key`` is the hex of an age file."""
+class ArchiveCommand(BaseModel):
+    """Something that is to be done with an archive; ``sealed_key`` is the hex of an age file.
+
+    ``SEALED_FOR`` stands in the sealed body: a key that was sealed for one kind of command opens
+    nothing for another.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    SEALED_FOR: ClassVar[str | None] = None
 
     command_id: UUID
     target_instance_id: UUID
@@ -41,10 +50,6 @@ class RestoreInstance(BaseModel):
     trust_signer: Line | None = None
     environment: Line | None = None
     roll_forward: RollForward | None = None
-    # Why it may begin outside of the maintenance windows.
-    outside_window: Line | None = None
-    running_backup: Literal["wait", "cancel"] = "wait"
-    receipt_sha256: ReceiptDigest | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -52,10 +57,47 @@ class RestoreInstance(BaseModel):
             raise ValueError("name either backup_id or upload_id")
         return self
 
+
+class RestoreInstance(ArchiveCommand):
+    """Replace the whole instance by a backup."""
+
+    # Why it may begin outside of the maintenance windows.
+    outside_window: Line | None = None
+    running_backup: Literal["wait", "cancel"] = "wait"
+    receipt_sha256: ReceiptDigest | None = None
+
     @property
     def restore_id(self) -> UUID:
         """Return the id of the restore that this command makes."""
         return uuid5(_RESTORES, str(self.command_id))
+
+
+class RehearseRestore(ArchiveCommand):
+    """Do what a restore does up to the cut-over, beside the instance, and prove what it gives.
+
+    ``expect_digest`` is what the state must be behind the roll-forward. ``next_backup_id`` names a
+    later backup of the same log: rolled forward to it, the state must be that one's.
+    """
+
+    SEALED_FOR: ClassVar[str | None] = "rehearse"
+
+    expect_digest: Sha256 | None = None
+    next_backup_id: UUID | None = None
+    # Whether the log is folded up to the backup, to compare its state with the archive's.
+    fold_log: bool = True
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Self:
+        if self.expect_digest is not None and self.roll_forward is None:
+            raise ValueError("expect_digest needs roll_forward")
+        if self.next_backup_id is not None and self.roll_forward is not None:
+            raise ValueError("name either roll_forward or next_backup_id")
+        return self
+
+    @property
+    def rehearsal_id(self) -> UUID:
+        """Return the id of the rehearsal that this command makes."""
+        return uuid5(_REHEARSALS, str(self.command_id))
 
 
 class UndoRestore(BaseModel):

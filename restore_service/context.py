@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from restore_service.commands import RestoreInstance, UndoRestore
+from restore_service.commands import RehearseRestore, RestoreInstance, UndoRestore
 from restore_service.history import History
 from restore_service.recipient.keys import RecipientKeys
+from restore_service.rehearsal.history import RehearsalHistory
 from restore_service.settings import RestoreServiceSettings
 from serving.progress import ProgressBoard
 from shared.archive.keyfile import KeyFile
@@ -39,6 +40,14 @@ class AcceptedUndo:
     command: UndoRestore
 
 
+@dataclass(frozen=True)
+class AcceptedRehearsal:
+    """A rehearsal that this process is to run, with the key that is nowhere else."""
+
+    command: RehearseRestore
+    key: KeyFile
+
+
 Accepted = AcceptedRestore | AcceptedUndo
 
 
@@ -55,6 +64,7 @@ class RestoreContext:
     kafka: Kafka
     store: EventStore
     history: History
+    rehearsals: RehearsalHistory
     audit: AuditTrail
     recipients: RecipientKeys
     backups: ObjectStore
@@ -67,6 +77,7 @@ class RestoreContext:
     stop: threading.Event
     runner: str
     accepted: dict[str, Accepted] = field(default_factory=dict, repr=False)
+    to_rehearse: dict[str, AcceptedRehearsal] = field(default_factory=dict, repr=False)
 
     def record(self, entry: AuditEntry, correlation_id: str) -> None:
         """Record an audit entry in a transaction of its own."""

@@ -18,7 +18,7 @@ import psycopg
 import structlog
 from psycopg import sql
 
-from shared.database import Connection
+from shared.database import LOCK_SPACE, Connection, Lock
 from shared.errors import CutoverBlocked
 from shared.instance.tables import LOG_POSITION, list_tables
 
@@ -27,9 +27,13 @@ log = structlog.get_logger(__name__)
 POLL_S = 0.05
 VACUUM_ENDS_MS = 1000
 _OLDER = """
-SELECT pid FROM pg_stat_activity
+SELECT pid FROM pg_stat_activity a
 WHERE datname = current_database() AND pid <> pg_backend_pid()
   AND backend_type = 'client backend' AND xact_start IS NOT NULL AND xact_start <= %s
+  AND NOT EXISTS (
+    SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory' AND l.granted
+    AND l.database = a.datid AND l.classid = %s AND l.objid = %s
+  )
 """
 _HOLDERS = """
 SELECT DISTINCT l.pid FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
@@ -60,7 +64,9 @@ def drain_older(
 
 
 def _older(conn: Connection, committed_at: datetime) -> list[int]:
-    return [row[0] for row in conn.execute(_OLDER, (committed_at,))]
+    # A rehearsal has a long transaction in a schema of its own, and reads nothing of the instance.
+    rows = conn.execute(_OLDER, (committed_at, LOCK_SPACE, Lock.REHEARSING))
+    return [row[0] for row in rows]
 
 
 def _end(conn: Connection, pids: list[int]) -> int:

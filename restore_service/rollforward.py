@@ -91,6 +91,21 @@ def way_between(context: RestoreContext, base: Base, target: int, look: Look) ->
         return _way(known, base, target)
 
 
+def way_from_empty(context: RestoreContext, facts: dict[str, Any], look: Look) -> Way:
+    """Return the way from the empty state to that of the backup which ``facts`` describe.
+
+    Raises LogLost (the backup is of another log), CrossesRestore, LogGap, KafkaUnavailable.
+    """
+    topic, target = context.kafka.topic(INSTANCE_EVENTS), facts["offset"]
+    with context.kafka.admin() as admin, context.kafka.log_reader(topic) as reader:
+        name = _same_log(admin, topic, facts)
+        end = admin.last_stable_offset(topic)
+        if target > end:
+            raise LogLost(f"the backup was made at offset {target}; the log ends at {end}")
+        known = _Log(context, reader, name, admin.beginning_offset(topic), target, look)
+        return _way(known, BEGINNING, target)
+
+
 def _same_log(admin: LogAdmin, topic: str, facts: dict[str, Any]) -> LogName:
     identity = admin.log_identity(topic)
     name = (identity.cluster_id, identity.topic_id)
@@ -139,9 +154,12 @@ def _from_the_beginning(known: _Log, crossing: Crossing, target: int) -> list[St
         with suppress(Crossing):
             return retrace(known.name, BEGINNING, known.spans(0), target)
     span = crossing.span
+    what = f"restore {span.restore_id} at offsets {span.fence_offset} to {span.end}"
+    if span.adopted:
+        what = f"the adoption of this log at offset {span.fence_offset}"
     raise CrossesRestore(
-        f"the way to offset {target} leads across restore {span.restore_id} at offsets "
-        f"{span.fence_offset} to {span.end}, whose state is neither in this archive nor on the log",
+        f"the way to offset {target} leads across {what}, "
+        "whose state is neither in this archive nor on the log",
         hint=_instead(known, span),
     )
 

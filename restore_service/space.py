@@ -32,7 +32,9 @@ def measure_space(conn: Connection, settings: RestoreSettings) -> dict[str, Any]
     }
 
 
-def check_space(conn: Connection, settings: RestoreSettings, copy_bytes: int) -> dict[str, Any]:
+def check_space(
+    conn: Connection, settings: RestoreSettings, copy_bytes: int, what: str = "the restore"
+) -> dict[str, Any]:
     """Compare what ``copy_bytes`` of COPY data need with what is free.
 
     Where PostgreSQL's disk cannot be seen from here nothing is refused, and the facts say so.
@@ -44,7 +46,7 @@ def check_space(conn: Connection, settings: RestoreSettings, copy_bytes: int) ->
     free = space["free_bytes"]
     if free is not None and free - needed < settings.least_free_bytes:
         raise RestoreNoSpace(
-            f"the restore needs about {needed:,} bytes beside the present state; {free:,} are free "
+            f"{what} needs about {needed:,} bytes beside the present state; {free:,} are free "
             f"on the database's disk, and {settings.least_free_bytes:,} stay so"
         )
     return space

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+import structlog
 from psycopg import sql
 
 from restore_service.rights import copy_rights, owner_of
@@ -20,14 +21,18 @@ from shared.database import Connection
 from shared.errors import ArchiveMalformed, KeyringError, ManifestMismatch, RestoreFailedError
 from shared.instance.digest import InstanceDigest, digest_schema
 from shared.instance.keyring import RootKey
-from shared.instance.migrate import create_constraints, create_tables, migrate
+from shared.instance.migrate import create_tables, migrate
 from shared.instance.position import LogPosition, write_position
 from shared.instance.tables import list_tables
 
+log = structlog.get_logger(__name__)
+
 INSTANCE = "instance"
 _SPLIT_BYTES = 1 << 20
+DROP_WAIT_MS = 2000
 _STAGING = re.compile(r"^instance_staging_[0-9a-f]{32}$")
 _BEFORE = re.compile(r"^instance_before_[0-9a-f]{32}$")
+_REHEARSAL = re.compile(r"^instance_rehearsal_[0-9a-f]{32}$")
 
 
 def staging_name(restore_id: object) -> str:
@@ -38,6 +43,11 @@ def staging_name(restore_id: object) -> str:
 def before_name(restore_id: object) -> str:
     """Return the name under which a restore keeps what it replaced."""
     return f"instance_before_{UUID(str(restore_id)).hex}"
+
+
+def rehearsal_name(rehearsal_id: object) -> str:
+    """Return the name of a rehearsal's scratch schema."""
+    return f"instance_rehearsal_{UUID(str(rehearsal_id)).hex}"
 
 
 def become_owner(conn: Connection) -> None:
@@ -117,11 +127,6 @@ def _check_columns(manifest: Manifest, columns: Mapping[str, list[str]]) -> None
             raise ArchiveMalformed(f"the columns of {name} are not those of its schema version")
 
 
-def finish_staging(conn: Connection, schema: str, version: int) -> None:
-    """Add constraints and indexes at the archive's version; the digests are compared then."""
-    create_constraints(conn, schema, version)
-
-
 def compare_with_manifest(conn: Connection, schema: str, manifest: Manifest) -> InstanceDigest:
     """Compute what PostgreSQL now holds and compare it with the manifest, row by row.
 
@@ -179,12 +184,12 @@ def analyze(conn: Connection, schema: str) -> None:
 
 
 def drop_schema(conn: Connection, schema: str) -> None:
-    """Drop a staging or an old schema and nothing outside of it.
+    """Drop a staging, an old or a scratch schema and nothing outside of it.
 
     Raises RestoreFailedError when something outside depends on it.
     """
-    if not (_STAGING.match(schema) or _BEFORE.match(schema)):
-        raise ValueError(f"{schema} is neither a staging nor an old schema")
+    if not any(kind.match(schema) for kind in (_STAGING, _BEFORE, _REHEARSAL)):
+        raise ValueError(f"{schema} is neither a staging, nor an old, nor a scratch schema")
     rows: list[Any] = conn.execute(
         "SELECT tablename FROM pg_tables WHERE schemaname = %s", (schema,)
     ).fetchall()
@@ -197,12 +202,37 @@ def drop_schema(conn: Connection, schema: str) -> None:
         raise RestoreFailedError(f"something outside depends on {schema}") from error
 
 
+def drop_if_possible(conn: Connection, schema: str) -> bool:
+    """Drop a staging, an old or a scratch schema; tell whether it is gone.
+
+    Somebody reads it, or made something in it or on it: nothing waits for that, least of all a
+    fence. The next recovery tries again.
+    """
+    try:
+        with conn.transaction():
+            conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{DROP_WAIT_MS}ms",))
+            drop_schema(conn, schema)
+    except (
+        RestoreFailedError,
+        psycopg.errors.LockNotAvailable,
+        psycopg.errors.InsufficientPrivilege,
+    ) as error:
+        log.warning("schema.not_dropped", schema=schema, reason=str(error))
+        return False
+    return True
+
+
 def leftover_schemas(conn: Connection) -> tuple[list[str], list[str]]:
     """Return the staging schemas and the kept old schemas that exist."""
-    names = [
-        str(row[0])
-        for row in conn.execute(
-            "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'instance\\_%'"
-        )
-    ]
+    names = _schemas_of_ours(conn)
     return [n for n in names if _STAGING.match(n)], [n for n in names if _BEFORE.match(n)]
+
+
+def leftover_rehearsals(conn: Connection) -> list[str]:
+    """Return the scratch schemas that exist."""
+    return [name for name in _schemas_of_ours(conn) if _REHEARSAL.match(name)]
+
+
+def _schemas_of_ours(conn: Connection) -> list[str]:
+    rows = conn.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'instance\\_%'")
+    return [str(row[0]) for row in rows]

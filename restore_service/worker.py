@@ -1,19 +1,23 @@
-"""Run accepted restores, one after another: of all replicas one works at a time.
+"""Run what was accepted, one after another: of all replicas one works at a time.
 
-A restore's key is in the memory of the process that accepted it, so that process runs it. Every
+Restores and rehearsals have a worker each: a restore never waits for a rehearsal. A restore's key is in the memory of the process that accepted it, so that process runs it. Every
 process holds a lock of its own while it lives: a restore whose runner's lock is free was abandoned.
 """
 
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
+from typing import ClassVar
 from uuid import UUID
 
 import psycopg
 import structlog
 
 from restore_service.context import RestoreContext
-from restore_service.handlers.recover import recover_restores
+from restore_service.handlers.end_rehearsal import recover_rehearsals
+from restore_service.handlers.recover import RunnerLives, recover_restores
+from restore_service.handlers.rehearse import run_rehearsal
 from restore_service.handlers.run_accepted import run_accepted
 from restore_service.recipient.publish import publish_recipient
 from shared.database import (
@@ -34,8 +38,10 @@ RECOVER_EVERY_S = 5.0
 RETRY_S = 1.0
 
 
-class RestoreWorker:
-    """Take the worker's lock when there is work, recover, run what was accepted here."""
+class _Worker(ABC):
+    """Take one lock when there is work, recover, run what was accepted here."""
+
+    lock: ClassVar[Lock]
 
     def __init__(self, context: RestoreContext) -> None:
         self._context = context
@@ -50,7 +56,7 @@ class RestoreWorker:
                         self._context.settings.postgres.dsn, autocommit=True, connect_timeout=10
                     ) as conn,
                 ):
-                    hold_liveness(conn, UUID(self._context.runner))
+                    self._begin(conn)
                     self._work(conn, stop)
             except SecrynError as error:
                 log.warning("worker.interrupted", code=error.code, reason=error.message)
@@ -60,17 +66,68 @@ class RestoreWorker:
         idle_s = RECOVER_EVERY_S
         while not stop.is_set():
             due = idle_s >= RECOVER_EVERY_S
-            if (due or self._context.accepted) and try_lock(conn, Lock.RESTORE_WORKER):
+            if (due or self._accepted()) and try_lock(conn, self.lock):
                 try:
-                    self._with_lock(conn)
+                    self._with_lock(lambda runner: is_alive(conn, UUID(runner)))
                 finally:
-                    unlock(conn, Lock.RESTORE_WORKER)
+                    unlock(conn, self.lock)
                 idle_s = 0.0
-                publish_recipient(self._context)
+                self._now_and_then()
             idle_s += IDLE_S
             stop.wait(IDLE_S)
 
-    def _with_lock(self, conn: Connection) -> None:
-        recover_restores(self._context, lambda runner: is_alive(conn, UUID(runner)))
+    @abstractmethod
+    def _begin(self, conn: Connection) -> None:
+        """Do what a new session begins with."""
+
+    @abstractmethod
+    def _now_and_then(self) -> None:
+        """Do what is due with every recovery, and needs no lock."""
+
+    @abstractmethod
+    def _accepted(self) -> bool:
+        """Tell whether something waits for this process."""
+
+    @abstractmethod
+    def _with_lock(self, runner_lives: RunnerLives) -> None:
+        """Recover, then run what was accepted."""
+
+
+class RestoreWorker(_Worker):
+    """Run restores and undos; its session shows that this process lives."""
+
+    lock = Lock.RESTORE_WORKER
+
+    def _begin(self, conn: Connection) -> None:
+        hold_liveness(conn, UUID(self._context.runner))
+
+    def _now_and_then(self) -> None:
+        publish_recipient(self._context)
+
+    def _accepted(self) -> bool:
+        return bool(self._context.accepted)
+
+    def _with_lock(self, runner_lives: RunnerLives) -> None:
+        recover_restores(self._context, runner_lives)
         for restore_id in list(self._context.accepted):
             run_accepted(self._context, restore_id)
+
+
+class RehearsalWorker(_Worker):
+    """Run rehearsals, beside whatever restore there is."""
+
+    lock = Lock.REHEARSAL_WORKER
+
+    def _begin(self, conn: Connection) -> None:
+        """Begin with nothing: the restores' session shows that this process lives."""
+
+    def _now_and_then(self) -> None:
+        """Do nothing else."""
+
+    def _accepted(self) -> bool:
+        return bool(self._context.to_rehearse)
+
+    def _with_lock(self, runner_lives: RunnerLives) -> None:
+        recover_rehearsals(self._context, runner_lives)
+        for rehearsal_id in list(self._context.to_rehearse):
+            run_rehearsal(self._context, rehearsal_id)

@@ -35,6 +35,9 @@ class Lock(IntEnum):
     RESTORE_RELAY = 21
     RESTORE_WORKER = 22
     """Of whoever restores or recovers; who decides about the log takes it to keep both off."""
+    REHEARSAL_WORKER = 23
+    REHEARSING = 24
+    """Shared by the sessions of rehearsals: they never read the instance, and no cut-over waits."""
 
 
 def open_pool(settings: PostgresSettings, name: str) -> Pool:

@@ -122,6 +122,12 @@ class RestoreInProgress(ConflictError):
     retryable = True
 
 
+class RehearsalInProgress(ConflictError):
+    code = "rehearsal.in_progress"
+    hint = "One rehearsal goes at a time: wait for it, or `secryn restore rehearsal cancel`."
+    retryable = True
+
+
 class BackupInProgress(ConflictError):
     code = "backup.in_progress"
     hint = "Wait until the running backup is over, or cancel it."
@@ -262,6 +268,11 @@ class BackupNotFound(NotFoundError):
 class RestoreNotFound(NotFoundError):
     code = "restore.not_found"
     hint = "`secryn restore list` shows the restores that exist."
+
+
+class RehearsalNotFound(NotFoundError):
+    code = "rehearsal.not_found"
+    hint = "`secryn restore rehearsal list` shows the rehearsals that exist."
 
 
 class ObjectNotFound(NotFoundError):
@@ -443,6 +454,14 @@ class ProofFailed(BackupFailedError):
 class RestoreFailedError(FailedError):
     code = "restore.failed"
     hint = "The instance is as it was before. Mend the reason and start the restore again."
+
+
+class RehearsalDiffers(FailedError):
+    code = "rehearsal.differs"
+    hint = (
+        "The backup gives back what it holds, but that is not what the log says: somebody changed "
+        "the store, or the log. `differing` names the tables; the store's own digest tells which."
+    )
 
 
 class Cancelled(FailedError):

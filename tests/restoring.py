@@ -22,6 +22,7 @@ from restore_service import events as ev
 from restore_service.context import SERVICE, RestoreContext
 from restore_service.history import History
 from restore_service.recipient.keys import RecipientKeys
+from restore_service.rehearsal.history import RehearsalHistory
 from restore_service.settings import FolderSettings, RestoreServiceSettings
 from serving.progress import ProgressBoard
 from shared.audit import AuditTrail
@@ -66,6 +67,7 @@ class Restoring:
             kafka=Kafka(settings.kafka, SERVICE),
             store=store,
             history=History(store),
+            rehearsals=RehearsalHistory(store),
             audit=AuditTrail(store, SERVICE),
             recipients=RecipientKeys(folder / "recipients", 3600),
             backups=LocalFolder(folder / "backups"),
@@ -81,6 +83,7 @@ class Restoring:
         with pool.connection() as conn:
             store.migrate(conn)
             context.history.migrate(conn)
+            context.rehearsals.migrate(conn)
         return cls(place, context)
 
     def another_process(self) -> RestoreContext:

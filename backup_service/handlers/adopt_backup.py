@@ -13,8 +13,8 @@ from backup_service import events as ev
 from backup_service.commands import AdoptBackup
 from backup_service.context import BackupContext, object_name, receipt_name
 from backup_service.handlers.verify_backup import compare_object
-from backup_service.snapshot.receipt import Receipt, read_receipt, told_time
 from serving.requester import Requester
+from shared.archive.receipt import Receipt, read_receipt, told_time
 from shared.audit import AuditEntry
 from shared.database import Connection, postgres_faults
 from shared.errors import (

@@ -18,7 +18,6 @@ from backup_service.handlers.finish import finish_failed
 from backup_service.snapshot.archive import WrittenArchive, make_header, write_archive
 from backup_service.snapshot.guard import hold_guard
 from backup_service.snapshot.proof import prove
-from backup_service.snapshot.receipt import write_receipt
 from backup_service.snapshot.session import Snapshot, check_tables, open_snapshot
 from shared.archive.age import (
     HybridIdentity,
@@ -30,6 +29,7 @@ from shared.archive.age import (
 )
 from shared.archive.keyfile import KeyFile
 from shared.archive.manifest import BackupHeader
+from shared.archive.receipt import write_receipt
 from shared.audit import AuditEntry
 from shared.database import postgres_faults
 from shared.errors import (

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import psycopg
 import structlog
 
 from restore_service import events as ev
 from restore_service.context import RestoreContext
 from restore_service.notice import notice_over
-from restore_service.staging import drop_schema, leftover_schemas, owner_connection, staging_name
+from restore_service.staging import (
+    drop_if_possible,
+    leftover_schemas,
+    owner_connection,
+    staging_name,
+)
 from shared.audit import AuditEntry
-from shared.database import Connection, postgres_faults
+from shared.database import postgres_faults
 from shared.errors import (
     Cancelled,
     ConcurrencyConflict,
-    RestoreFailedError,
     SecrynError,
     UnavailableError,
 )
@@ -25,8 +28,6 @@ from shared.instance.events import RestoreAborted
 from shared.messages.topics import INSTANCE_EVENTS, RESTORE_EVENTS
 
 log = structlog.get_logger(__name__)
-
-DROP_WAIT_MS = 2000
 
 
 def complete_restore(
@@ -107,26 +108,6 @@ def _drop_staging(context: RestoreContext, restore_id: str) -> None:
         staging = staging_name(restore_id)
         if staging in leftover_schemas(conn)[0]:
             drop_if_possible(conn, staging)
-
-
-def drop_if_possible(conn: Connection, schema: str) -> bool:
-    """Drop a staging or an old schema; tell whether it is gone.
-
-    Somebody reads it, or made something in it or on it: nothing waits for that, least of all a
-    fence. The next recovery tries again.
-    """
-    try:
-        with conn.transaction():
-            conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{DROP_WAIT_MS}ms",))
-            drop_schema(conn, schema)
-    except (
-        RestoreFailedError,
-        psycopg.errors.LockNotAvailable,
-        psycopg.errors.InsufficientPrivilege,
-    ) as error:
-        log.warning("schema.not_dropped", schema=schema, reason=str(error))
-        return False
-    return True
 
 
 def abort_event(restore_id: str, fence_no: int, reason: str) -> NewEvent:

@@ -14,11 +14,11 @@ from restore_service.fence import lower_fence, present_position
 from restore_service.handlers.finish import (
     abort_event,
     complete_restore,
-    drop_if_possible,
     give_up,
 )
 from restore_service.staging import (
     before_name,
+    drop_if_possible,
     leftover_schemas,
     owner_connection,
     staging_name,
@@ -48,7 +48,10 @@ def recover_restores(context: RestoreContext, runner_lives: RunnerLives) -> None
 def _end_abandoned(context: RestoreContext, runner_lives: RunnerLives) -> None:
     with context.transaction("looking for abandoned restores") as conn:
         restores = [context.history.load(conn, i) for i in context.history.open_ids(conn)]
-    needed = {str(restore.facts["upload_id"]) for restore in restores}
+        rehearsed = [context.rehearsals.load(conn, i) for i in context.rehearsals.open_ids(conn)]
+    uploads = [restore.facts["upload_id"] for restore in restores]
+    uploads += [rehearsal.facts["upload_id"] for rehearsal in rehearsed]
+    needed = {str(upload_id) for upload_id in uploads}
     drop_old_uploads(context.uploads, needed)
     for restore in restores:
         if restore.restore_id in context.accepted:

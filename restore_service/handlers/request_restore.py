@@ -6,15 +6,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from restore_service import events as ev
-from restore_service.checks import check_target
+from restore_service.checks import check_source, check_target
 from restore_service.commands import RestoreInstance
 from restore_service.context import AcceptedRestore, RestoreContext
 from restore_service.requests import Request, known_request, store_request
-from restore_service.uploads import uploaded_sha256
 from serving.requester import Requester
 from shared.archive.age import recipient_fingerprint
 from shared.audit import AuditEntry
-from shared.errors import BackupNotFound, ConflictError, ObjectNotFound, OutsideWindow
+from shared.errors import ConflictError, OutsideWindow
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.topics import RESTORE_EVENTS
 
@@ -33,7 +32,7 @@ def request_restore(
         return known
     check_target(context, command)
     _check_window(context, command)
-    upload_sha256 = _check_source(context, command)
+    upload_sha256 = check_source(context, command)
     key = context.recipients.unseal(command, upload_sha256)
     fingerprint = recipient_fingerprint(key.identity.to_recipient().encode())
     data = {
@@ -63,17 +62,6 @@ def _check_window(context: RestoreContext, command: RestoreInstance) -> None:
         raise OutsideWindow(
             f"restores begin in the windows {', '.join(settings.windows)} ({settings.window_zone})"
         )
-
-
-def _check_source(context: RestoreContext, command: RestoreInstance) -> str | None:
-    try:
-        if command.upload_id is not None:
-            return uploaded_sha256(context.uploads, command.upload_id)
-        context.backups.stat(f"{command.backup_id}.age")
-    except ObjectNotFound:
-        named = command.backup_id or command.upload_id
-        raise BackupNotFound(f"there is no backup or upload {named}") from None
-    return None
 
 
 def cancel_restore(

@@ -11,15 +11,10 @@ from typing import Any
 from uuid import UUID
 
 from restore_service import events as ev
-from restore_service.checks import (
-    CheckedArchive,
-    check_archive,
-    check_store,
-    check_target,
-    open_source,
-)
+from restore_service.checks import CheckedArchive, check_archive, check_store, check_target
 from restore_service.context import AcceptedRestore
 from restore_service.fence import Fence, staged_position
+from restore_service.loading import load_again, roll_forward
 from restore_service.notice import give_notice
 from restore_service.replace import (
     check_no_other,
@@ -33,24 +28,16 @@ from restore_service.run import Run, Step
 from restore_service.space import check_space
 from restore_service.staging import (
     analyze,
-    check_keyring,
     compare_with_manifest,
-    empty_schema,
-    finish_staging,
-    load_staging,
     owner_connection,
     prepare_takeover,
     staging_name,
 )
-from shared.archive.reader import open_archive
 from shared.crashpoints import CrashPoint
 from shared.database import Connection, postgres_faults
-from shared.errors import ArchiveAltered
 from shared.instance.digest import InstanceDigest
 from shared.instance.events import LogSource
-from shared.instance.migrate import migrate
-from shared.instance.replay import replay
-from shared.instance.retrace import BEGINNING
+from shared.instance.migrate import create_constraints
 from shared.messages.topics import INSTANCE_EVENTS
 
 STAGED = CrashPoint("restore.load.committed")
@@ -114,13 +101,9 @@ def _load(
     with postgres_faults("loading"), owner_connection(context.settings.postgres.dsn) as conn:
         run.step(Step.LOAD, checked.size_bytes)
         with conn.transaction():
-            with open_source(context, accepted.command) as source:
-                archive = open_archive(source, [accepted.key.identity])
-                manifest = load_staging(conn, archive, schema, context.root, run.advance)
-            if archive.sha256 != checked.sha256:
-                raise ArchiveAltered("the archive changed while it was read")
+            manifest = load_again(context, accepted, checked, conn, schema, on_progress=run.advance)
             run.step(Step.INDEXES)
-            finish_staging(conn, schema, archive.header.schema_version)
+            create_constraints(conn, schema, checked.facts["schema_version"])
         STAGED.reach()
         run.step(Step.COMPARE)
         found = compare_with_manifest(conn, schema, manifest)
@@ -143,21 +126,7 @@ def _proof(found: InstanceDigest) -> dict[str, Any]:
 
 def _roll_forward(run: Run, conn: Connection, schema: str, way: Way) -> dict[str, Any]:
     """Fold the events behind the backup into the loaded state; return what became of them."""
-    context = run.context
     run.step(Step.REPLAY, way.offsets)
-    topic = context.kafka.topic(INSTANCE_EVENTS)
-    with conn.transaction(), context.kafka.log_reader(topic) as reader:
-        migrate(conn, schema)
-        if way.base == BEGINNING:
-            empty_schema(conn, schema)
-        replayed = replay(
-            conn, schema, reader, context.issuers, way.stretches, on_progress=run.advance
-        )
-        check_keyring(conn, schema, context.root)
+    rolled = roll_forward(run.context, way, conn, schema, run.advance)
     REPLAYED.reach()
-    return {
-        "to": way.target,
-        "applied": replayed.applied,
-        "rejected": replayed.rejected,
-        "skipped": dict(replayed.skipped),
-    }
+    return rolled

@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from restore_service.commands import RestoreInstance
+from restore_service.commands import ArchiveCommand
 from shared.archive.age import HybridIdentity, Identity, open_sealed, parse_identity
 from shared.archive.keyfile import KeyFile
 from shared.errors import (
@@ -100,7 +100,7 @@ class RecipientKeys:
                     log.warning("recipient.unreadable", made=path.stem, why=type(error).__name__)
         return found
 
-    def unseal(self, command: RestoreInstance, upload_sha256: str | None) -> KeyFile:
+    def unseal(self, command: ArchiveCommand, upload_sha256: str | None) -> KeyFile:
         """Return the key that ``command`` carries.
 
         Raises SealedKeyRefused when it does not open or names something else, KeyMalformed.
@@ -120,6 +120,8 @@ class RecipientKeys:
             expected["backup_id"] = str(command.backup_id)
         else:
             expected["sha256"] = upload_sha256
+        if command.SEALED_FOR is not None:
+            expected["action"] = command.SEALED_FOR
         if not isinstance(body, dict) or set(body) != {*expected, "key"}:
             raise SealedKeyRefused("the sealed key's body has not the fields that it must have")
         wrong = [name for name, value in expected.items() if body[name] != value]

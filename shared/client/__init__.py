@@ -2,6 +2,7 @@
 
 from shared.client.backups import BackupClient
 from shared.client.http import ServiceConnection
+from shared.client.rehearsals import RehearsalClient
 from shared.client.restores import RestoreClient
 
-__all__ = ["BackupClient", "RestoreClient", "ServiceConnection"]
+__all__ = ["BackupClient", "RehearsalClient", "RestoreClient", "ServiceConnection"]

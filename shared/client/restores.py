@@ -31,6 +31,41 @@ def secret_digest(secret: str | None) -> str | None:
     return None if secret is None else hashlib.sha256(secret.encode("ascii")).hexdigest()
 
 
+def sealed_command(
+    connection: ServiceConnection,
+    *,
+    target_instance_id: str,
+    key_file_text: str,
+    reason: str,
+    backup_id: str | None,
+    upload: Json | None,
+    action: str | None = None,
+) -> Json:
+    """Return what every command about an archive begins with.
+
+    The key in it is sealed to the service's present recipient, for this command, this archive, this
+    target, and for ``action`` where that is not a restore.
+    """
+    command_id = new_command_id()
+    archive: Json = {"backup_id": backup_id} if upload is None else {"sha256": upload["sha256"]}
+    body = {
+        "command_id": command_id,
+        "target_instance_id": target_instance_id,
+        "key": key_file_text,
+    } | archive
+    if action is not None:
+        body["action"] = action
+    recipient = connection.call("GET", "/api/v1/recipient")["recipient"]
+    sealed = seal(json.dumps(body).encode("utf-8"), [parse_recipient(recipient)])
+    named = {"backup_id": backup_id} if upload is None else {"upload_id": upload["upload_id"]}
+    return {
+        "command_id": command_id,
+        "target_instance_id": target_instance_id,
+        "sealed_key": sealed.hex(),
+        "reason": reason,
+    } | named
+
+
 class RestoreClient:
     """Start, watch and cancel restores."""
 
@@ -65,29 +100,16 @@ class RestoreClient:
         cancel_running_backup: bool = False,
         receipt_secret: str | None = None,
     ) -> Json:
-        """Ask for the whole instance to be replaced; return ``restore_id`` and ``state``.
-
-        The key travels sealed to the service's present recipient, bound to this one command,
-        this archive and this target.
-        """
-        command_id = new_command_id()
-        archive: Json = {"backup_id": backup_id} if upload is None else {"sha256": upload["sha256"]}
-        sealed_body = {
-            "command_id": command_id,
-            "target_instance_id": target_instance_id,
-            "key": key_file_text,
-        } | archive
-        recipient = self.connection.call("GET", "/api/v1/recipient")["recipient"]
-        sealed = seal(json.dumps(sealed_body).encode("utf-8"), [parse_recipient(recipient)])
-        command: Json = {
-            "command_id": command_id,
-            "target_instance_id": target_instance_id,
-            "sealed_key": sealed.hex(),
-            "reason": reason,
-        }
+        """Ask for the whole instance to be replaced; return ``restore_id`` and ``state``."""
+        command = sealed_command(
+            self.connection,
+            target_instance_id=target_instance_id,
+            key_file_text=key_file_text,
+            reason=reason,
+            backup_id=backup_id,
+            upload=upload,
+        )
         optional = {
-            "backup_id": backup_id,
-            "upload_id": None if upload is None else upload["upload_id"],
             "source_instance_id": source_instance_id,
             "trust_signer": trust_signer,
             "environment": environment,

@@ -87,7 +87,7 @@ def replay(
     *,
     on_progress: OnProgress,
 ) -> Replayed:
-    """Fold ``stretches`` into ``schema`` in the caller's transaction, a batch at a time.
+    """Fold ``stretches`` into ``schema``, a batch at a time; in the caller's transaction, if any.
 
     ``on_progress`` gets how many offsets were read, and may raise. Raises MessageUnreadable for an
     event that cannot be decoded, naming its offset, and KafkaUnavailable.
@@ -109,7 +109,8 @@ def replay(
                 elif isinstance(found, Skipped):
                     replayed.skipped[found.reason] += 1
             if events:
-                result = apply_batch(conn, schema, events, stretch.epoch)
+                with conn.transaction():
+                    result = apply_batch(conn, schema, events, stretch.epoch)
                 replayed.applied += result.applied
                 replayed.rejected += result.rejected
             on_progress(done + batch.next_offset - stretch.start)

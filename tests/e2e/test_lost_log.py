@@ -50,6 +50,15 @@ def refused_adoption(stack: StackUnderTest, *options: str, instance: str = "") -
     return str(stack.refusal(*asked)["code"])
 
 
+def rehearsal(stack: StackUnderTest, backup: Json, key: Path) -> Json:
+    done = stack.secryn(
+        *("restore", "rehearse", "--backup", backup["backup_id"], "--key-file", str(key)),
+        *("--instance", stack.status()["instance_id"]),
+    )
+    document: Json = json.loads(done.stdout)
+    return document
+
+
 def leave_the_fence_of(stack: StackUnderTest, restore_id: str) -> None:
     """Make the row that of a restore that was cut over and whose Restored never landed."""
     with psycopg.connect(stack.postgres_admin(), autocommit=True) as conn:
@@ -147,6 +156,10 @@ def test_a_state_rebuilt_from_an_adopted_log_stops_where_its_base_is_missing(
     backup, key = backed_up(stack, tmp_path)
     file = tmp_path / "backup.age"
     stack.secryn("backup", "download", backup["backup_id"], "-o", str(file))
+    rehearsed = rehearsal(stack, backup, key)
+    # A log that was adopted does not tell what the state was before: it is no proof against it.
+    assert (rehearsed["outcome"], rehearsed["proof"]["equivalent"]) == ("restorable", None)
+    assert "adoption" in rehearsed["proof"]["equivalence"]["reason"]["message"]
     stack.down()
     shutil.rmtree(stack.state / "postgres" / "data")
     stack.secryn("up", check=False)

@@ -20,8 +20,8 @@ from backup_service.handlers.create_backup import create_backup
 from backup_service.handlers.request_backup import request_backup
 from backup_service.handlers.verify_backup import verify_backup
 from backup_service.handlers.view_key import ViewKey, view_key
-from backup_service.snapshot.receipt import MAX_RECEIPT_BYTES, encode_receipt
 from shared.archive.age import HybridIdentity, open_sealed
+from shared.archive.receipt import MAX_RECEIPT_BYTES, encode_receipt
 from shared.errors import AccessError, KeyExpired
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages import SigningKey

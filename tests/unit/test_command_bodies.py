@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 
 from backup_service.commands import parse_create_message
-from restore_service.commands import RestoreInstance, UndoRestore, parse_message
+from restore_service.commands import RehearseRestore, RestoreInstance, UndoRestore, parse_message
 from serving.app import Readiness, create_app
 from serving.caller import PERMISSIONS, Caller
 from serving.requester import BODY_MAX_BYTES, json_body
@@ -21,6 +21,7 @@ PARSERS = [
     parse_create_message,
     partial(parse_message, RestoreInstance),
     partial(parse_message, UndoRestore),
+    partial(parse_message, RehearseRestore),
 ]
 DEEP = b"[" * 100_000
 TYPE_OF = {"Content-Type": "application/json", "Authorization": "Bearer t"}

@@ -1,0 +1,50 @@
+"""What every command about an archive and its key shares: its options, and how they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared.errors import UsageError
+
+KeyFile = Annotated[
+    Path, typer.Option("--key-file", help="File with the backup's key.", dir_okay=False)
+]
+Backup = Annotated[str | None, typer.Option("--backup", help="Id of a backup in the storage.")]
+File = Annotated[
+    Path | None, typer.Option("--file", help="An archive file instead.", dir_okay=False)
+]
+SourceInstance = Annotated[
+    str | None, typer.Option(help="Id of the instance it was made of, if another.")
+]
+TrustSigner = Annotated[str | None, typer.Option(help="Fingerprint of a signer you know.")]
+RollForward = Annotated[
+    str | None,
+    typer.Option(
+        metavar="latest|OFFSET|TIME",
+        help="Go on from the backup along the log: to its end, to an offset, to a moment.",
+    ),
+]
+
+
+def check_one_source(backup: str | None, file: Path | None) -> None:
+    """Raise UsageError unless exactly one of both is given."""
+    if (backup is None) == (file is None):
+        raise UsageError("give either --backup ID or --file F")
+
+
+def read_key(key_file: Path) -> str:
+    """Return the text of a key file. Raises UsageError."""
+    try:
+        return key_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the key file {key_file} cannot be read ({error})") from error
+
+
+def roll_forward_of(text: str | None) -> str | int | None:
+    """Return what a command says of an offset, a time or `latest`."""
+    if text is None or not (text.isascii() and text.isdigit()):
+        return text
+    return int(text)

@@ -1,0 +1,174 @@
+"""Rehearse: what a restore does up to its cut-over, beside the instance; then prove what it gives.
+
+No fence, no guard, nothing on the instance's log: writers and readers notice nothing, and a real
+restore that comes meanwhile does not wait. What was loaded is dropped, however it ends.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from restore_service.checks import CheckedArchive, check_archive, check_rights, check_target
+from restore_service.context import AcceptedRehearsal, RestoreContext
+from restore_service.dependents import check_dependents
+from restore_service.handlers.end_rehearsal import complete_rehearsal, end_rehearsal
+from restore_service.loading import load_again, roll_forward
+from restore_service.rehearsal import events as ev
+from restore_service.rehearsal.chain import Goal, plan_goal
+from restore_service.rehearsal.equivalence import fold_and_compare
+from restore_service.rehearsal.run import RehearsalRun, RehearsalStep
+from restore_service.rehearsal.scratch import scratch_schema
+from restore_service.space import check_space
+from restore_service.staging import INSTANCE, analyze, compare_with_manifest, prepare_takeover
+from shared.crashpoints import CrashPoint
+from shared.database import Connection
+from shared.errors import DependentObjects, RestoreFailedError, SecrynError
+from shared.eventstore import EventMeta
+from shared.instance.digest import InstanceDigest, digest_schema
+from shared.instance.migrate import create_constraints, migrate, newest_version
+from shared.instance.position import first_position
+
+log = structlog.get_logger(__name__)
+
+LOADED = CrashPoint("rehearsal.load.committed")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    checked: CheckedArchive
+    goal: Goal | None
+    obstacles: list[dict[str, Any]]
+
+
+def run_rehearsal(context: RestoreContext, rehearsal_id: str) -> None:
+    """Run an accepted rehearsal to its end: Rehearsed, Failed or Cancelled."""
+    with context.transaction("beginning the rehearsal") as conn:
+        # Behind the append lock a request that is being stored is stored, or never will be.
+        context.store.lock_appends(conn)
+        if not context.rehearsals.exists(conn, rehearsal_id):
+            # Its request was never stored: the one who asked was told so.
+            del context.to_rehearse[rehearsal_id]
+            return
+        rehearsal = context.rehearsals.load(conn, rehearsal_id)
+    accepted = context.to_rehearse.pop(rehearsal_id)
+    if rehearsal.ended:
+        # While we were without PostgreSQL another process found nobody alive who has its key.
+        log.warning("rehearsal.ended_elsewhere", rehearsal_id=rehearsal_id, state=rehearsal.state)
+        return
+    facts = rehearsal.facts
+    meta = EventMeta(facts["requested_by"], facts["correlation_id"], rehearsal_id)
+    context.progress.begin(rehearsal_id)
+    try:
+        _rehearse(RehearsalRun(context, rehearsal, meta), accepted)
+    except SecrynError as error:
+        end_rehearsal(context, rehearsal_id, error, meta)
+    except Exception as error:
+        log.error("rehearsal.crashed", rehearsal_id=rehearsal_id, exc_info=error)
+        wrapped = RestoreFailedError(f"an unexpected error ({type(error).__name__})")
+        end_rehearsal(context, rehearsal_id, wrapped, meta)
+    finally:
+        context.progress.end(rehearsal_id)
+
+
+def _rehearse(run: RehearsalRun, accepted: AcceptedRehearsal) -> None:
+    began = time.monotonic()
+    plan = _check(run, accepted)
+    state, proof = _load(run, accepted, plan)
+    if accepted.command.fold_log:
+        proof["equivalence"] = fold_and_compare(run, plan.checked.facts, state)
+        proof["equivalent"] = proof["equivalence"]["equivalent"]
+    run.step(RehearsalStep.COMPLETE)
+    run.stop_timing()
+    checks = plan.checked.facts
+    result = {name: checks[name] for name in ("backup_id", "sha256", "offset", "size_bytes")} | {
+        "rows": checks["rows"],
+        "outcome": _outcome(proof),
+        "proof": proof,
+        "durations": run.durations,
+        "duration_s": round(time.monotonic() - began, 3),
+        "estimate": run.estimate(),
+        "obstacles": plan.obstacles,
+    }
+    complete_rehearsal(run, result)
+
+
+def _check(run: RehearsalRun, accepted: AcceptedRehearsal) -> _Plan:
+    context, command = run.context, accepted.command
+    run.step(RehearsalStep.CHECK)
+    check_target(context, command)
+    with context.transaction("checking the store") as conn:
+        check_rights(conn)
+        obstacles = _obstacles(conn)
+    checked = check_archive(context, command, accepted.key, run.advance)
+    with context.transaction("looking at the space") as conn:
+        # A restore that comes meanwhile must find its own.
+        twice = 2 * checked.copy_bytes
+        what = "the rehearsal, with room for a restore beside it,"
+        checked.facts["space"] = check_space(conn, context.settings.restore, twice, what)
+    goal = plan_goal(context, command, checked.facts, run.look)
+    if goal is not None:
+        checked.facts["roll_forward"] = {"to": goal.way.target, "offsets": goal.way.offsets}
+    run.note(ev.CHECKED, {"checks": checked.facts})
+    return _Plan(checked, goal, obstacles)
+
+
+def _obstacles(conn: Connection) -> list[dict[str, Any]]:
+    """Return what a restore would be refused for at this moment, though the backup is good."""
+    try:
+        check_dependents(conn, INSTANCE)
+    except DependentObjects as error:
+        return [{"code": error.code, "message": error.message}]
+    return []
+
+
+def _load(
+    run: RehearsalRun, accepted: AcceptedRehearsal, plan: _Plan
+) -> tuple[InstanceDigest, dict[str, Any]]:
+    """Load, compare, roll forward; return the backup's own state and what was proven so far."""
+    context, checked = run.context, plan.checked
+    with scratch_schema(context, run.id) as (conn, schema):
+        run.step(RehearsalStep.LOAD, checked.size_bytes)
+        with conn.transaction():
+            manifest = load_again(context, accepted, checked, conn, schema, on_progress=run.advance)
+            run.step(RehearsalStep.INDEXES)
+            create_constraints(conn, schema, checked.facts["schema_version"])
+        LOADED.reach()
+        run.step(RehearsalStep.COMPARE)
+        found = compare_with_manifest(conn, schema, manifest)
+        state = _at_newest_version(conn, schema, found)
+        rows = {name: table.rows for name, table in found.tables.items()}
+        proof: dict[str, Any] = {
+            "digest": found.digest, "tables": rows, "equal": True, "roll_forward": None,
+            "equivalent": None, "equivalence": None,
+        }  # fmt: skip
+        if plan.goal is not None:
+            proof["roll_forward"] = _roll_forward(run, conn, schema, plan.goal)
+        run.step(RehearsalStep.PREPARE)
+        # Tried and taken back: nobody else gets to see what is rehearsed.
+        with conn.transaction(force_rollback=True):
+            prepare_takeover(conn, schema, first_position("", ""))
+        analyze(conn, schema)
+    return state, proof
+
+
+def _at_newest_version(conn: Connection, schema: str, found: InstanceDigest) -> InstanceDigest:
+    """Migrate as a restore does; what the log is folded into is of the newest version, too."""
+    with conn.transaction():
+        migrate(conn, schema)
+    return found if found.schema_version == newest_version() else digest_schema(conn, schema)
+
+
+def _roll_forward(run: RehearsalRun, conn: Connection, schema: str, goal: Goal) -> dict[str, Any]:
+    run.step(RehearsalStep.REPLAY, goal.way.offsets)
+    rolled = roll_forward(run.context, goal.way, conn, schema, run.advance)
+    run.step(RehearsalStep.COMPARE_END)
+    return rolled | goal.compare(digest_schema(conn, schema))
+
+
+def _outcome(proof: dict[str, Any]) -> str:
+    rolled = proof["roll_forward"] or {}
+    return ev.DIFFERS if False in (proof["equivalent"], rolled.get("equal")) else ev.RESTORABLE

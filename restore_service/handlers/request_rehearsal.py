@@ -1,0 +1,108 @@
+"""A request for a rehearsal: checked and stored as one for a restore is, in a stream of its own."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from restore_service.checks import check_source, check_target
+from restore_service.commands import RehearseRestore
+from restore_service.context import AcceptedRehearsal, RestoreContext
+from restore_service.rehearsal import events as ev
+from serving.requester import Requester
+from shared.archive.age import recipient_fingerprint
+from shared.audit import AuditEntry
+from shared.crashpoints import CrashPoint
+from shared.errors import ConcurrencyConflict, ConflictError, RehearsalInProgress
+from shared.eventstore import EventMeta, NewEvent
+from shared.messages.topics import RESTORE_EVENTS
+
+STORED = CrashPoint("rehearsal.request.stored")
+
+
+def request_rehearsal(
+    context: RestoreContext, command: RehearseRestore, requester: Requester
+) -> dict[str, Any]:
+    """Store the request and return the rehearsal as it stands; a repeated command changes nothing.
+
+    Raises AccessError, TargetMismatch, SealedKeyRefused, KeyMalformed, BackupNotFound,
+    RehearsalInProgress.
+    """
+    requester.require("restore")
+    rehearsal_id = str(command.rehearsal_id)
+    with context.transaction("looking for the rehearsal") as conn:
+        if context.rehearsals.exists(conn, rehearsal_id):
+            return context.rehearsals.get(conn, rehearsal_id)
+    check_target(context, command)
+    upload_sha256 = check_source(context, command)
+    key = context.recipients.unseal(command, upload_sha256)
+    data = {
+        "rehearsal_id": rehearsal_id,
+        "command_id": str(command.command_id),
+        "target_instance_id": str(command.target_instance_id),
+        "backup_id": _text(command.backup_id),
+        "upload_id": _text(command.upload_id),
+        "next_backup_id": _text(command.next_backup_id),
+        "roll_forward": _text(command.roll_forward),
+        "fold_log": command.fold_log,
+        "reason": command.reason,
+        "key_fingerprint": recipient_fingerprint(key.identity.to_recipient().encode()),
+        "runner": context.runner,
+    }
+    shown = _store(context, data, AcceptedRehearsal(command, key), requester)
+    STORED.reach()
+    return shown
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _store(
+    context: RestoreContext,
+    data: dict[str, Any],
+    accepted: AcceptedRehearsal,
+    requester: Requester,
+) -> dict[str, Any]:
+    rehearsal_id = data["rehearsal_id"]
+    requested = NewEvent(ev.REQUESTED, data, RESTORE_EVENTS)
+    meta = EventMeta(requester.name, requester.correlation_id, data["command_id"])
+    entry = AuditEntry(
+        "restore.rehearse", "success", requester.name, "rehearsal", rehearsal_id,
+        requester.source, message=data["reason"],
+        details={"requested": True, "trust_signer": accepted.command.trust_signer},
+    )  # fmt: skip
+    with context.transaction("storing the request") as conn:
+        context.store.lock_appends(conn)
+        running = context.rehearsals.open_ids(conn)
+        if running and running != [rehearsal_id]:
+            raise RehearsalInProgress(f"the rehearsal {running[0]} is not over")
+        # Where the same command came in twice at once, the other copy stored it.
+        with suppress(ConcurrencyConflict), conn.transaction():
+            context.rehearsals.append(conn, rehearsal_id, 0, [requested], meta)
+            context.audit.record(conn, entry, requester.correlation_id)
+            # In memory before it can be seen as requested: the worker finds the key.
+            context.to_rehearse[rehearsal_id] = accepted
+        return context.rehearsals.get(conn, rehearsal_id)
+
+
+def cancel_rehearsal(
+    context: RestoreContext, rehearsal_id: str, requester: Requester
+) -> dict[str, Any]:
+    """Ask for a rehearsal to be given up. Raises RehearsalNotFound, ConflictError when it ended."""
+    requester.require("restore")
+    meta = EventMeta(requester.name, requester.correlation_id)
+    with context.transaction("cancelling") as conn:
+        # The append lock first: a step of the rehearsal itself must not make this fail.
+        context.store.lock_appends(conn)
+        rehearsal = context.rehearsals.load(conn, rehearsal_id)
+        if rehearsal.ended:
+            raise ConflictError(f"the rehearsal {rehearsal_id} has ended: {rehearsal.state}")
+        event = NewEvent(ev.CANCEL_REQUESTED, {"rehearsal_id": rehearsal_id}, RESTORE_EVENTS)
+        context.rehearsals.append(conn, rehearsal_id, rehearsal.version, [event], meta)
+        entry = AuditEntry(
+            "restore.rehearse_cancel", "success", requester.name, "rehearsal", rehearsal_id,
+            requester.source,
+        )  # fmt: skip
+        context.audit.record(conn, entry, requester.correlation_id)
+        return context.rehearsals.get(conn, rehearsal_id)
