@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cli.archive_source import (
+    ArchiveFile,
+    BackupId,
+    KeyFilePath,
+    RollForward,
+    SourceInstance,
+    TrustSigner,
+    check_one_source,
+    parse_roll_forward,
+    read_key,
+)
 from cli.confirm import confirm_instance
 from cli.connect import Connected, connected
 from cli.options import DEFAULT_STATE, Json, MeantEnvironment, State, TokenFile
 from cli.output import command, emit
+from cli.preview import preview
 from cli.progress import shown
 from shared.client.restores import RECEIPT_KIND, new_receipt_secret, receipt_of
-from shared.errors import RestoreFailedError, UsageError, error_class
+from shared.errors import RestoreFailedError, error_class
 from shared.secretfiles import read_secret_file, write_secret_file
 
 app = typer.Typer(help="Restores: the whole instance, or nothing.", no_args_is_help=True)
@@ -29,31 +40,21 @@ ReceiptFile = Annotated[
 ]
 RestoreId = Annotated[str, typer.Argument(metavar="RESTORE", help="Id of the restore.")]
 
+app.command()(preview)
+
 
 @app.command()
 @command
 def run(
     *,
-    key_file: Annotated[Path, typer.Option(help="File with the backup's key.", dir_okay=False)],
+    key_file: KeyFilePath,
     instance: Annotated[str, typer.Option(help="Id of the instance that will be replaced.")],
     environment: MeantEnvironment = None,
-    backup: Annotated[str | None, typer.Option(help="Id of a backup in the storage.")] = None,
-    file: Annotated[
-        Path | None, typer.Option(help="An archive file instead.", dir_okay=False)
-    ] = None,
-    source_instance: Annotated[
-        str | None, typer.Option(help="Id of the instance it was made of, if another.")
-    ] = None,
-    trust_signer: Annotated[
-        str | None, typer.Option(help="Fingerprint of a signer you know.")
-    ] = None,
-    roll_forward: Annotated[
-        str | None,
-        typer.Option(
-            metavar="latest|OFFSET|TIME",
-            help="Go on from the backup along the log: to its end, to an offset, to a moment.",
-        ),
-    ] = None,
+    backup: BackupId = None,
+    file: ArchiveFile = None,
+    source_instance: SourceInstance = None,
+    trust_signer: TrustSigner = None,
+    roll_forward: RollForward = None,
     cancel_running_backup: Annotated[
         bool,
         typer.Option(
@@ -71,9 +72,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Replace the whole instance by a backup."""
-    if (backup is None) == (file is None):
-        raise UsageError("give either --backup ID or --file F")
-    key_text, secret = _read_key(key_file), new_receipt_secret()
+    check_one_source(backup, file)
+    key_text, secret = read_key(key_file), new_receipt_secret()
     with connected(state, token_file) as stack:
         confirm_instance(
             stack, instance, yes, "This replaces EVERYTHING in", environment, also=_space
@@ -88,7 +88,7 @@ def run(
             source_instance_id=source_instance,
             trust_signer=trust_signer,
             environment=environment,
-            roll_forward=_roll_forward(roll_forward),
+            roll_forward=parse_roll_forward(roll_forward),
             outside_window=outside_window,
             cancel_running_backup=cancel_running_backup,
             receipt_secret=secret,
@@ -96,12 +96,6 @@ def run(
         restore = _watched(stack, restore["restore_id"], secret, receipt_file, as_json)
     _raise_unless_restored(restore)
     emit(restore, as_json, lambda: _tell(restore))
-
-
-def _roll_forward(text: str | None) -> str | int | None:
-    if text is None or not (text.isascii() and text.isdigit()):
-        return text
-    return int(text)
 
 
 @app.command()
@@ -160,13 +154,6 @@ def _watched(
 def _tell_undo(undone: dict[str, Any]) -> None:
     typer.echo(f"Undo {undone['restore_id']}: {undone['state']}, epoch {undone['epoch']}")
     typer.echo(f"The instance is what it was before restore {undone['undo_of']}.")
-
-
-def _read_key(key_file: Path) -> str:
-    try:
-        return key_file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the key file {key_file} cannot be read ({error})") from error
 
 
 def _space(stack: Connected) -> str:

@@ -20,7 +20,7 @@ from restore_service.history import History
 from restore_service.receipts import Bootstrap, ReceiptHolders
 from restore_service.recipient.keys import RecipientKeys
 from restore_service.settings import RestoreServiceSettings
-from restore_service.worker import RestoreWorker
+from restore_service.worker import PreviewWorker, RestoreWorker
 from serving.app import Readiness, create_app
 from serving.audit import refusal_hook
 from serving.caller import FirstOf, OperatorToken
@@ -86,6 +86,7 @@ def run(settings: RestoreServiceSettings) -> int:
     runtime.add_worker("commands", consumer.run)
     runtime.add_worker("relay", relay.run, last=True)
     runtime.add_worker("restores", RestoreWorker(context).run)
+    runtime.add_worker("previews", PreviewWorker(context).run)
     readiness = Readiness()
     log_and_store_checks(readiness, pool)
     app = create_app(

@@ -13,6 +13,7 @@ from shared.errors import MessageUnreadable, PartialScope, UsageError
 RESTORE_INSTANCE = "com.secryn.restore.run.v1"
 UNDO_RESTORE = "com.secryn.restore.undo.v1"
 _RESTORES = UUID("0f0b6c52-6d55-5d0e-8a55-6c9d2b6a1f7d")
+_PREVIEWS = UUID("5b0f0d0e-5c1c-5d1b-9a53-0b8f0f8e3f31")
 SCOPE_FIELDS = frozenset(
     {"project", "projects", "vault", "vaults", "secret", "secrets", "tables", "only", "scope",
      "include", "exclude", "filter", "merge", "path", "paths"}
@@ -56,6 +57,17 @@ class RestoreInstance(BaseModel):
     def restore_id(self) -> UUID:
         """Return the id of the restore that this command makes."""
         return uuid5(_RESTORES, str(self.command_id))
+
+
+class PreviewRestore(RestoreInstance):
+    """Show what the same command to restore would undo, with its ``newest`` events."""
+
+    newest: Annotated[int, Field(ge=0, le=200)] = 20
+
+    @property
+    def preview_id(self) -> UUID:
+        """Return the id of the preview that this command makes."""
+        return uuid5(_PREVIEWS, str(self.command_id))
 
 
 class UndoRestore(BaseModel):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from restore_service.commands import RestoreInstance, UndoRestore
 from restore_service.history import History
+from restore_service.previews import PreviewBoard
 from restore_service.recipient.keys import RecipientKeys
 from restore_service.settings import RestoreServiceSettings
 from serving.progress import ProgressBoard
@@ -67,6 +68,7 @@ class RestoreContext:
     stop: threading.Event
     runner: str
     accepted: dict[str, Accepted] = field(default_factory=dict, repr=False)
+    previews: PreviewBoard = field(default_factory=PreviewBoard)
 
     def record(self, entry: AuditEntry, correlation_id: str) -> None:
         """Record an audit entry in a transaction of its own."""

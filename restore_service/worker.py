@@ -13,6 +13,7 @@ import psycopg
 import structlog
 
 from restore_service.context import RestoreContext
+from restore_service.handlers.preview import run_preview
 from restore_service.handlers.recover import recover_restores
 from restore_service.handlers.run_accepted import run_accepted
 from restore_service.recipient.publish import publish_recipient
@@ -74,3 +75,19 @@ class RestoreWorker:
         recover_restores(self._context, lambda runner: is_alive(conn, UUID(runner)))
         for restore_id in list(self._context.accepted):
             run_accepted(self._context, restore_id)
+
+
+class PreviewWorker:
+    """Run accepted previews, one after another, beside whatever restore is running."""
+
+    def __init__(self, context: RestoreContext) -> None:
+        self._context = context
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop``."""
+        while not stop.is_set():
+            accepted = self._context.previews.take()
+            if accepted is None:
+                stop.wait(IDLE_S)
+            else:
+                run_preview(self._context, accepted)

@@ -128,6 +128,12 @@ class BackupInProgress(ConflictError):
     retryable = True
 
 
+class PreviewsBusy(ConflictError):
+    code = "preview.busy"
+    hint = "Ask again when one of the others is over."
+    retryable = True
+
+
 class KeyAlreadyViewed(ConflictError):
     code = "key.already_viewed"
     hint = "A one-time key is shown once. Ask the one who viewed it, or make a new backup."
@@ -262,6 +268,11 @@ class BackupNotFound(NotFoundError):
 class RestoreNotFound(NotFoundError):
     code = "restore.not_found"
     hint = "`secryn restore list` shows the restores that exist."
+
+
+class PreviewNotFound(NotFoundError):
+    code = "preview.not_found"
+    hint = "A preview is kept for an hour, until the service restarts: ask for a new one."
 
 
 class ObjectNotFound(NotFoundError):
@@ -443,6 +454,11 @@ class ProofFailed(BackupFailedError):
 class RestoreFailedError(FailedError):
     code = "restore.failed"
     hint = "The instance is as it was before. Mend the reason and start the restore again."
+
+
+class PreviewFailed(FailedError):
+    code = "preview.failed"
+    hint = "Nothing was changed; the service's log says more."
 
 
 class Cancelled(FailedError):

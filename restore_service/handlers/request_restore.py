@@ -33,7 +33,7 @@ def request_restore(
         return known
     check_target(context, command)
     _check_window(context, command)
-    upload_sha256 = _check_source(context, command)
+    upload_sha256 = check_source(context, command)
     key = context.recipients.unseal(command, upload_sha256)
     fingerprint = recipient_fingerprint(key.identity.to_recipient().encode())
     data = {
@@ -65,7 +65,11 @@ def _check_window(context: RestoreContext, command: RestoreInstance) -> None:
         )
 
 
-def _check_source(context: RestoreContext, command: RestoreInstance) -> str | None:
+def check_source(context: RestoreContext, command: RestoreInstance) -> str | None:
+    """Return the SHA-256 of an upload; None for a stored backup that is there.
+
+    Raises BackupNotFound.
+    """
     try:
         if command.upload_id is not None:
             return uploaded_sha256(context.uploads, command.upload_id)

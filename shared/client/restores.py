@@ -7,11 +7,13 @@ import json
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from shared.archive.age import parse_recipient, seal
 from shared.client.http import Json, Progress, ServiceConnection, new_command_id
 
 ENDED = frozenset({"restored", "aborted", "failed", "rejected", "cancelled"})
+PREVIEW_ENDED = frozenset({"previewed", "failed"})
 RECEIPT_KIND = "secryn-receipt"
 UPLOAD_CHUNK_BYTES = 1 << 20
 
@@ -65,7 +67,64 @@ class RestoreClient:
         cancel_running_backup: bool = False,
         receipt_secret: str | None = None,
     ) -> Json:
-        """Ask for the whole instance to be replaced; return ``restore_id`` and ``state``.
+        """Ask for the whole instance to be replaced; return ``restore_id`` and ``state``."""
+        command = self._command(
+            target_instance_id=target_instance_id,
+            key_file_text=key_file_text,
+            reason=reason,
+            backup_id=backup_id,
+            upload=upload,
+            source_instance_id=source_instance_id,
+            trust_signer=trust_signer,
+            environment=environment,
+            roll_forward=roll_forward,
+            outside_window=outside_window,
+            running_backup="cancel" if cancel_running_backup else None,
+            receipt_sha256=secret_digest(receipt_secret),
+        )
+        return self.connection.call("POST", "/api/v1/restores", command)
+
+    def preview(
+        self,
+        *,
+        target_instance_id: str,
+        key_file_text: str,
+        reason: str = "a preview",
+        newest: int | None = None,
+        **named: str | int | Json | None,
+    ) -> Json:
+        """Ask what a restore would undo; return ``preview_id`` and ``state``.
+
+        ``named`` is what ``start`` would be given. Nothing is changed.
+        """
+        command = self._command(
+            target_instance_id=target_instance_id,
+            key_file_text=key_file_text,
+            reason=reason,
+            newest=newest,
+            **named,
+        )
+        return self.connection.call("POST", "/api/v1/previews", command)
+
+    def wait_preview(self, preview_id: str, progress: Progress | None = None) -> Json:
+        """Return the preview when it ended, whichever way."""
+        return self.connection.watch(
+            f"/api/v1/previews/{preview_id}",
+            lambda found: found["state"] in PREVIEW_ENDED,
+            progress,
+        )
+
+    def _command(
+        self,
+        *,
+        target_instance_id: str,
+        key_file_text: str,
+        reason: str,
+        backup_id: Any = None,
+        upload: Any = None,
+        **optional: Any,
+    ) -> Json:
+        """Return a command with its key.
 
         The key travels sealed to the service's present recipient, bound to this one command,
         this archive and this target.
@@ -85,19 +144,9 @@ class RestoreClient:
             "sealed_key": sealed.hex(),
             "reason": reason,
         }
-        optional = {
-            "backup_id": backup_id,
-            "upload_id": None if upload is None else upload["upload_id"],
-            "source_instance_id": source_instance_id,
-            "trust_signer": trust_signer,
-            "environment": environment,
-            "roll_forward": roll_forward,
-            "outside_window": outside_window,
-            "receipt_sha256": secret_digest(receipt_secret),
-            "running_backup": "cancel" if cancel_running_backup else None,
-        }
-        command |= {name: value for name, value in optional.items() if value is not None}
-        return self.connection.call("POST", "/api/v1/restores", command)
+        optional["backup_id"] = backup_id
+        optional["upload_id"] = None if upload is None else upload["upload_id"]
+        return command | {name: value for name, value in optional.items() if value is not None}
 
     def undo(
         self,

@@ -34,6 +34,7 @@ from shared.errors import EpochChanged
 from shared.instance import events as ie
 from shared.instance.position import LogPosition, read_position
 from shared.instance.sample.live import LiveWriter
+from shared.instance.writer import Written
 from shared.kafka import Kafka
 from shared.messages import CloudEvent, SigningKey, sign
 from tests.plugins.instance import eventually
@@ -69,14 +70,17 @@ class Live:
     def add_project(self, name: str) -> UUID:
         """Append one project and wait for it."""
         project = uuid4()
-        writer, event = self.platform.writer, ie.ProjectCreated(id=project, name=name)
+        written = self.append(ie.ProjectCreated(id=project, name=name))
+        self.platform.writer.wait_until_stored(written, 20)
+        return project
+
+    def append(self, event: ie.InstanceEvent, actor: str | None = None) -> Written:
+        """Append one event; return where it stands."""
         try:
-            written = writer.append(event)
+            return self.platform.writer.append(event, actor=actor)
         except EpochChanged:
             # A restore of this test came between: the writer knows the new epoch now.
-            written = writer.append(event)
-        writer.wait_until_stored(written, 20)
-        return project
+            return self.platform.writer.append(event, actor=actor)
 
     def projects(self) -> set[str]:
         with self.admin() as conn:
