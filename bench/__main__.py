@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
-from bench import age, archive, backup, fold, load, projector, restore
+from bench import age, archive, backup, fold, load, preview, projector, restore
 from bench.figure import Figure
 from bench.machine import DEFAULT_SCALE, Machine, tell
 from shared.logs import configure_logs
@@ -25,6 +25,7 @@ SECTIONS: dict[str, Callable[[Machine], list[Figure]]] = {
     "archive": archive.run,
     "backup": backup.run,
     "restore": restore.run,
+    "preview": preview.run,
 }
 
 

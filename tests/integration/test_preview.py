@@ -9,9 +9,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from shared.database import LOCK_SPACE, Lock
 from shared.errors import CrossesRestore, LogLost, PreviewNotFound, RollForwardRange, error_class
 from shared.instance import events as ie
 from shared.messages.topics import AUDIT, INSTANCE_EVENTS
+from tests.plugins.instance import eventually
 from tests.plugins.live import Json, Live
 
 PREFIX = ie.TYPE_PREFIX
@@ -227,6 +229,20 @@ def test_a_way_across_a_restore_from_another_log_is_not_counted(
     assert found["events"]["counted"] is False
     assert found["events"]["reason"]["code"] == CrossesRestore.code
     assert found["access"]["vanishing"]["users"]["count"] > 0
+
+
+def test_it_waits_for_no_restore_and_no_restore_for_it(live: Live) -> None:
+    backup, key = live.backup()
+    live.add_project("undone by the restore")
+    with live.admin() as conn:
+        # As a backup that reads: the restore waits for it.
+        conn.execute("SELECT pg_advisory_lock_shared(%s, %s)", (LOCK_SPACE, Lock.GUARD))
+        asked = live.start(key, backup_id=backup["backup_id"])
+        restores = live.services.restores
+        waiting = "waiting for a running backup"
+        eventually(lambda: restores.get(asked["restore_id"]).get("step") == waiting, waiting)
+        assert previewed(live, backup, key)["events"]["total"] == 1
+    assert restores.wait(asked["restore_id"])["state"] == "restored"
 
 
 def test_what_a_restore_would_refuse_a_preview_refuses_too(live: Live) -> None:
