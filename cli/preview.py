@@ -27,7 +27,7 @@ TYPE_PREFIX = "com.secryn.instance."
 NAMED = 10
 TITLES = {
     "users": "users",
-    "users_enabled": "users enabled that are disabled now",
+    "users_enabled": "users who were disabled since",
     "roles": "roles",
     "role_permissions": "permissions of roles",
     "role_bindings": "role bindings",
@@ -119,6 +119,14 @@ def _tell_access(access: dict[str, Any]) -> None:
         typer.echo("  nobody's")
     for kind, entry in counted:
         typer.echo(f"  {entry['count']:>9,}  {TITLES[kind]}: {_names(entry)}")
+
+
+def tell_revoked(revoked: dict[str, Any] | None) -> None:
+    """Say which returning access a restore revoked."""
+    if revoked is None:
+        return
+    typer.echo(f"Access that came back was revoked by {revoked['events']:,} events:")
+    _tell_access({kind: revoked[kind] for kind in TITLES})
 
 
 def _names(entry: dict[str, Any]) -> str:

@@ -46,6 +46,8 @@ class RestoreInstance(BaseModel):
     outside_window: Line | None = None
     running_backup: Literal["wait", "cancel"] = "wait"
     receipt_sha256: ReceiptDigest | None = None
+    # Access that was removed since the backup is removed again, right behind the restore.
+    revoke_returning: bool = False
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -175,6 +175,13 @@ class LogGap(ConflictError):
     hint = "Roll forward from a newer backup, or restore this one without a roll-forward."
 
 
+class RevokeRefused(ConflictError):
+    code = "restore.revoke_refused"
+    hint = (
+        "Look at what comes back with `secryn restore preview`; restore without --revoke-returning."
+    )
+
+
 class NotUndoable(ConflictError):
     code = "restore.not_undoable"
     hint = "Only the last restore can be undone, and within its window: `secryn restore list`."

@@ -66,6 +66,7 @@ class RestoreClient:
         outside_window: str | None = None,
         cancel_running_backup: bool = False,
         receipt_secret: str | None = None,
+        revoke_returning: bool = False,
     ) -> Json:
         """Ask for the whole instance to be replaced; return ``restore_id`` and ``state``."""
         command = self._command(
@@ -81,6 +82,7 @@ class RestoreClient:
             outside_window=outside_window,
             running_backup="cancel" if cancel_running_backup else None,
             receipt_sha256=secret_digest(receipt_secret),
+            revoke_returning=revoke_returning or None,
         )
         return self.connection.call("POST", "/api/v1/restores", command)
 

@@ -75,12 +75,13 @@ class Live:
         return project
 
     def append(self, event: ie.InstanceEvent, actor: str | None = None) -> Written:
-        """Append one event; return where it stands."""
+        """Append one event, behind a fence that is being lowered; return where it stands."""
+        writer = self.platform.writer
         try:
-            return self.platform.writer.append(event, actor=actor)
+            return writer.append(event, actor=actor, wait_for_fence_s=20)
         except EpochChanged:
             # A restore of this test came between: the writer knows the new epoch now.
-            return self.platform.writer.append(event, actor=actor)
+            return writer.append(event, actor=actor)
 
     def projects(self) -> set[str]:
         with self.admin() as conn:
