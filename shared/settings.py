@@ -25,6 +25,7 @@ ENV_OF_THE_COMMAND_LINE = frozenset(
         "SECRYN_STATE",
         "SECRYN_TOKEN_FILE",
         "SECRYN_CACHE",
+        "SECRYN_CRASH_POINTS",
         "SECRYN_CONFIG",
         "SECRYN_MAVEN_URL",
         "SECRYN_POSTGRES_URL",

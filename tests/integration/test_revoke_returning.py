@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -154,6 +156,22 @@ def test_what_would_remove_everybody_is_refused(
     assert (ended["state"], ended["error"]["code"]) == ("aborted", RevokeRefused.code)
     empty_live.add_project("life goes on")
     assert "life goes on" in empty_live.projects()
+
+
+def test_a_store_that_has_not_seen_every_removal_is_refused(live: Live) -> None:
+    unseen = user("unseen")
+    append(live, unseen)
+    backup, key = live.backup()
+    pid = live.stack.pids()["projector"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        live.append(ie.UserDeleted(id=unseen.id))
+        ended = revoking(live, backup, key)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert (ended["state"], ended["error"]["code"]) == ("aborted", RevokeRefused.code)
+    live.add_project("goes on")
+    assert not [row for row in access(live)["users"] if row[0] == "unseen"]
 
 
 @pytest.fixture
