@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
-from bench import age, archive, backup, fold, load, projector, restore, versus
+from bench import age, archive, backup, fold, load, preview, projector, restore, versus
 from bench.figure import Figure
 from bench.machine import DEFAULT_SCALE, Machine, tell
 from shared.logs import configure_logs
@@ -26,6 +26,7 @@ SECTIONS: dict[str, Callable[[Machine], list[Figure]]] = {
     "backup": backup.run,
     "restore": restore.run,
     "versus": versus.run,
+    "preview": preview.run,
 }
 
 

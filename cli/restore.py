@@ -12,6 +12,7 @@ from cli.confirm import confirm_instance
 from cli.connect import Connected, connected
 from cli.options import DEFAULT_STATE, Json, MeantEnvironment, State, TokenFile
 from cli.output import command, emit
+from cli.preview import preview, tell_revoked
 from cli.progress import shown
 from cli.sources import (
     Backup,
@@ -41,6 +42,8 @@ ReceiptFile = Annotated[
 ]
 RestoreId = Annotated[str, typer.Argument(metavar="RESTORE", help="Id of the restore.")]
 
+app.command()(preview)
+
 
 @app.command()
 @command
@@ -63,6 +66,13 @@ def run(
     outside_window: Annotated[
         str | None, typer.Option(metavar="REASON", help="Why outside of the maintenance windows.")
     ] = None,
+    revoke_returning: Annotated[
+        bool,
+        typer.Option(
+            "--revoke-returning",
+            help="Remove again, right behind the restore, what access was removed since the backup.",
+        ),
+    ] = False,
     receipt_file: ReceiptFile = None,
     reason: Reason = "by hand",
     yes: Yes = False,
@@ -91,6 +101,7 @@ def run(
             outside_window=outside_window,
             cancel_running_backup=cancel_running_backup,
             receipt_secret=secret,
+            revoke_returning=revoke_returning,
         )
         restore = _watched(stack, restore["restore_id"], secret, receipt_file, as_json)
     _raise_unless_restored(restore)
@@ -185,6 +196,7 @@ def _tell(restore: dict[str, Any]) -> None:
     rolled = restore["proof"].get("roll_forward")
     if rolled:
         typer.echo(f"Then rolled forward to offset {rolled['to']}: {rolled['applied']:,} events.")
+    tell_revoked(restore.get("revoked"))
     typer.echo(
         "Until the window is over: secryn restore undo --instance ID "
         f"[--token-file {restore['receipt_file']}]"

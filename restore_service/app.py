@@ -25,7 +25,7 @@ from restore_service.receipts import Bootstrap, ReceiptHolders
 from restore_service.recipient.keys import RecipientKeys
 from restore_service.rehearsal.history import RehearsalHistory
 from restore_service.settings import RestoreServiceSettings
-from restore_service.worker import RehearsalWorker, RestoreWorker
+from restore_service.worker import PreviewWorker, RehearsalWorker, RestoreWorker
 from serving.app import Readiness, create_app
 from serving.audit import refusal_hook
 from serving.caller import FirstOf, OperatorToken
@@ -96,6 +96,7 @@ def run(settings: RestoreServiceSettings) -> int:
     runtime.add_worker("relay", relay.run, last=True)
     runtime.add_worker("restores", RestoreWorker(context).run)
     runtime.add_worker("rehearsals", RehearsalWorker(context).run)
+    runtime.add_worker("previews", PreviewWorker(context).run)
     readiness = Readiness()
     log_and_store_checks(readiness, pool)
     app = create_app(

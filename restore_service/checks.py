@@ -16,7 +16,8 @@ from restore_service.staging import INSTANCE, become_owner
 from restore_service.uploads import archive_name, uploaded_sha256
 from shared import target
 from shared.archive.keyfile import KeyFile
-from shared.archive.reader import ArchiveReader, open_archive
+from shared.archive.manifest import Manifest
+from shared.archive.reader import ArchiveReader, Part, open_archive
 from shared.archive.trust import check_trust
 from shared.database import Connection
 from shared.errors import (
@@ -38,6 +39,7 @@ class CheckedArchive:
     sha256: str
     size_bytes: int
     copy_bytes: int
+    manifest: Manifest
     facts: dict[str, Any]
 
 
@@ -85,9 +87,11 @@ def check_archive(
     command: ArchiveCommand,
     key: KeyFile,
     on_progress: Callable[[int], None],
+    on_part: Callable[[Part], None] = lambda _: None,
 ) -> CheckedArchive:
-    """Read the archive to its last byte and judge it; nothing of it is stored.
+    """Read the archive to its last byte and judge it; nothing of it is stored here.
 
+    ``on_part`` gets every part before the archive is judged: it is not to be trusted yet.
     Raises the ArchiveErrors (wrong key, damage, format, schema, signature, trust, content),
     AnotherInstance, BackupNotFound.
     """
@@ -97,6 +101,7 @@ def check_archive(
         copy_bytes = 0
         for part in archive.parts():
             copy_bytes += len(part.copy)
+            on_part(part)
             on_progress(archive.size_bytes)
     manifest = archive.manifest
     trusted_by = check_trust(
@@ -123,7 +128,7 @@ def check_archive(
         "cluster_id": header.cluster_id,
         "topic_id": header.topic_id,
     }
-    return CheckedArchive(archive.sha256, archive.size_bytes, copy_bytes, facts)
+    return CheckedArchive(archive.sha256, archive.size_bytes, copy_bytes, manifest, facts)
 
 
 def _check_origin(context: RestoreContext, command: ArchiveCommand, archive: ArchiveReader) -> None:

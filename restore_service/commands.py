@@ -15,6 +15,7 @@ UNDO_RESTORE = "com.secryn.restore.undo.v1"
 REHEARSE_RESTORE = "com.secryn.restore.rehearse.v1"
 _RESTORES = UUID("0f0b6c52-6d55-5d0e-8a55-6c9d2b6a1f7d")
 _REHEARSALS = UUID("a3b7f1de-5c0e-5f7e-9a4b-3d1c8e2f6b90")
+_PREVIEWS = UUID("5b0f0d0e-5c1c-5d1b-9a53-0b8f0f8e3f31")
 SCOPE_FIELDS = frozenset(
     {"project", "projects", "vault", "vaults", "secret", "secrets", "tables", "only", "scope",
      "include", "exclude", "filter", "merge", "path", "paths"}
@@ -65,6 +66,8 @@ class RestoreInstance(ArchiveCommand):
     outside_window: Line | None = None
     running_backup: Literal["wait", "cancel"] = "wait"
     receipt_sha256: ReceiptDigest | None = None
+    # Access that was removed since the backup is removed again, right behind the restore.
+    revoke_returning: bool = False
 
     @property
     def restore_id(self) -> UUID:
@@ -98,6 +101,19 @@ class RehearseRestore(ArchiveCommand):
     def rehearsal_id(self) -> UUID:
         """Return the id of the rehearsal that this command makes."""
         return uuid5(_REHEARSALS, str(self.command_id))
+
+
+class PreviewRestore(ArchiveCommand):
+    """Show what the same command to restore would undo, with its ``newest`` events."""
+
+    SEALED_FOR: ClassVar[str | None] = "preview"
+
+    newest: Annotated[int, Field(ge=0, le=200)] = 20
+
+    @property
+    def preview_id(self) -> UUID:
+        """Return the id of the preview that this command makes."""
+        return uuid5(_PREVIEWS, str(self.command_id))
 
 
 class UndoRestore(BaseModel):

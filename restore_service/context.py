@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from restore_service.commands import RehearseRestore, RestoreInstance, UndoRestore
 from restore_service.history import History
+from restore_service.previews import PreviewBoard
 from restore_service.recipient.keys import RecipientKeys
 from restore_service.rehearsal.history import RehearsalHistory
 from restore_service.settings import RestoreServiceSettings
@@ -78,6 +79,7 @@ class RestoreContext:
     runner: str
     accepted: dict[str, Accepted] = field(default_factory=dict, repr=False)
     to_rehearse: dict[str, AcceptedRehearsal] = field(default_factory=dict, repr=False)
+    previews: PreviewBoard = field(default_factory=PreviewBoard)
 
     def record(self, entry: AuditEntry, correlation_id: str) -> None:
         """Record an audit entry in a transaction of its own."""

@@ -119,6 +119,7 @@ def _facts_of(event: StoredEvent) -> dict[str, Any]:
         return {"kind": "restore", "undo_of": None} | shown | {
             "requested_by": event.actor, "requested_at": at,
             "correlation_id": event.correlation_id, "epoch": None, "error": None,
+            "revoked": None,
         }  # fmt: skip
     if event.type == CHECKED:
         return {"checks": data["checks"], "backup_id": data["checks"]["backup_id"]}

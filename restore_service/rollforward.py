@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
 from restore_service.commands import RollForward
 from restore_service.context import RestoreContext
 from shared.errors import CrossesRestore, LogLost, RollForwardRange, UnavailableError
-from shared.instance.replay import check_whole, read_spans
+from shared.instance.replay import Watcher, check_whole, read_spans
 from shared.instance.retrace import BEGINNING, Base, Crossing, LogName, Span, Stretch, retrace
-from shared.kafka import LogAdmin, LogReader
+from shared.kafka import LogReader
 from shared.messages.topics import INSTANCE_EVENTS
 
 RECEIPT_SUFFIX: Final = ".receipt.json"
@@ -38,7 +38,7 @@ class Way:
 
 
 @dataclass
-class _Log:
+class PresentLog:
     """The instance's log, with its present ends."""
 
     context: RestoreContext
@@ -48,17 +48,53 @@ class _Log:
     end: int
     look: Look
 
-    def spans(self, start: int) -> list[Span]:
+    def spans(self, start: int, watcher: Watcher | None = None) -> list[Span]:
+        """Return every fence from ``start`` to the end; ``watcher`` looks on at all of the log."""
         # What a log that was cut no longer has is found missing behind this.
         start = max(start, self.beginning)
-        spans = read_spans(
-            self.reader, self.context.issuers, start, self.end, lambda _: self.look()
-        )
+        issuers, look = self.context.issuers, self.look
+        spans = read_spans(self.reader, issuers, start, self.end, lambda _: look(), watcher=watcher)
         if start > self.beginning and spans and spans[-1].end is None:
             # Open to the end: real, or a late Started whose number was used before ``start``.
-            everything = self.spans(self.beginning)
+            everything = self.spans(self.beginning, watcher)
             return [span for span in everything if span.fence_offset >= start]
         return spans
+
+    def check_same(self, facts: dict[str, Any]) -> None:
+        """Raise LogLost when the archive that ``facts`` describe is of another log."""
+        if self.name != (facts["cluster_id"], facts["topic_id"]):
+            raise LogLost(
+                f"the backup was made on topic {facts['topic_id']} of cluster "
+                f"{facts['cluster_id']}; here is topic {self.name[1]} of cluster {self.name[0]}",
+                hint="Restore without a roll-forward: the events behind this backup are not here.",
+            )
+
+    def target_of(self, start: int, wanted: RollForward) -> int:
+        """Return the offset X that ``wanted`` means. Raises RollForwardRange."""
+        if wanted == "latest":
+            return self.end
+        if isinstance(wanted, datetime):
+            found = self.reader.first_offset_at(_milliseconds(wanted))
+            target = self.end if found is None else min(found, self.end)
+        else:
+            assert isinstance(wanted, int)
+            target = wanted
+        if not start <= target <= self.end:
+            raise RollForwardRange(
+                f"offset {target} does not lie between the backup's {start} and the log's {self.end}"
+            )
+        return target
+
+
+@contextmanager
+def present_log(context: RestoreContext, end: int | None, look: Look) -> Iterator[PresentLog]:
+    """Open the instance's log up to ``end`` (None: its present end). Raises KafkaUnavailable."""
+    topic = context.kafka.topic(INSTANCE_EVENTS)
+    with context.kafka.admin() as admin, context.kafka.log_reader(topic) as reader:
+        identity = admin.log_identity(topic)
+        name = (identity.cluster_id, identity.topic_id)
+        present = admin.last_stable_offset(topic) if end is None else end
+        yield PresentLog(context, reader, name, admin.beginning_offset(topic), present, look)
 
 
 def plan_way(
@@ -69,12 +105,9 @@ def plan_way(
     ``end`` is the fence's offset F once it stands; before, the log's present end. Raises LogLost
     (the archive is of another log), RollForwardRange, CrossesRestore, LogGap, KafkaUnavailable.
     """
-    topic = context.kafka.topic(INSTANCE_EVENTS)
-    with context.kafka.admin() as admin, context.kafka.log_reader(topic) as reader:
-        name = _same_log(admin, topic, facts)
-        present = admin.last_stable_offset(topic) if end is None else end
-        known = _Log(context, reader, name, admin.beginning_offset(topic), present, look)
-        target = _target(known, facts["offset"], wanted)
+    with present_log(context, end, look) as known:
+        known.check_same(facts)
+        target = known.target_of(facts["offset"], wanted)
         return _way(known, Base(facts["offset"], facts["source_epoch"]), target)
 
 
@@ -83,11 +116,7 @@ def way_between(context: RestoreContext, base: Base, target: int, look: Look) ->
 
     Raises CrossesRestore, LogGap, KafkaUnavailable.
     """
-    topic = context.kafka.topic(INSTANCE_EVENTS)
-    with context.kafka.admin() as admin, context.kafka.log_reader(topic) as reader:
-        identity = admin.log_identity(topic)
-        name = (identity.cluster_id, identity.topic_id)
-        known = _Log(context, reader, name, admin.beginning_offset(topic), target, look)
+    with present_log(context, target, look) as known:
         return _way(known, base, target)
 
 
@@ -96,42 +125,12 @@ def way_from_empty(context: RestoreContext, facts: dict[str, Any], look: Look) -
 
     Raises LogLost (the backup is of another log), CrossesRestore, LogGap, KafkaUnavailable.
     """
-    topic, target = context.kafka.topic(INSTANCE_EVENTS), facts["offset"]
-    with context.kafka.admin() as admin, context.kafka.log_reader(topic) as reader:
-        name = _same_log(admin, topic, facts)
-        end = admin.last_stable_offset(topic)
-        if target > end:
-            raise LogLost(f"the backup was made at offset {target}; the log ends at {end}")
-        known = _Log(context, reader, name, admin.beginning_offset(topic), target, look)
-        return _way(known, BEGINNING, target)
-
-
-def _same_log(admin: LogAdmin, topic: str, facts: dict[str, Any]) -> LogName:
-    identity = admin.log_identity(topic)
-    name = (identity.cluster_id, identity.topic_id)
-    if name != (facts["cluster_id"], facts["topic_id"]):
-        raise LogLost(
-            f"the backup was made on topic {facts['topic_id']} of cluster {facts['cluster_id']}; "
-            f"here is topic {name[1]} of cluster {name[0]}",
-            hint="Restore without a roll-forward: the events behind this backup are not here.",
-        )
-    return name
-
-
-def _target(known: _Log, start: int, wanted: RollForward) -> int:
-    if wanted == "latest":
-        return known.end
-    if isinstance(wanted, datetime):
-        found = known.reader.first_offset_at(_milliseconds(wanted))
-        target = known.end if found is None else min(found, known.end)
-    else:
-        assert isinstance(wanted, int)
-        target = wanted
-    if not start <= target <= known.end:
-        raise RollForwardRange(
-            f"offset {target} does not lie between the backup's {start} and the log's {known.end}"
-        )
-    return target
+    target = int(facts["offset"])
+    with present_log(context, None, look) as known:
+        known.check_same(facts)
+        if target > known.end:
+            raise LogLost(f"the backup was made at offset {target}; the log ends at {known.end}")
+        return _way(replace(known, end=target), BEGINNING, target)
 
 
 def _milliseconds(moment: datetime) -> int:
@@ -140,7 +139,7 @@ def _milliseconds(moment: datetime) -> int:
     return -(-microseconds // 1000)
 
 
-def _way(known: _Log, base: Base, target: int) -> Way:
+def _way(known: PresentLog, base: Base, target: int) -> Way:
     try:
         stretches = retrace(known.name, base, known.spans(base.offset), target)
     except Crossing as crossing:
@@ -149,22 +148,27 @@ def _way(known: _Log, base: Base, target: int) -> Way:
     return Way(base, target, stretches)
 
 
-def _from_the_beginning(known: _Log, crossing: Crossing, target: int) -> list[Stretch]:
+def _from_the_beginning(known: PresentLog, crossing: Crossing, target: int) -> list[Stretch]:
     if known.beginning == 0:
         with suppress(Crossing):
             return retrace(known.name, BEGINNING, known.spans(0), target)
+    raise crosses_restore(known, crossing, target)
+
+
+def crosses_restore(known: PresentLog, crossing: Crossing, target: int) -> CrossesRestore:
+    """Return the error that says where the way to ``target`` ends, and how else to go."""
     span = crossing.span
     what = f"restore {span.restore_id} at offsets {span.fence_offset} to {span.end}"
     if span.adopted:
         what = f"the adoption of this log at offset {span.fence_offset}"
-    raise CrossesRestore(
+    return CrossesRestore(
         f"the way to offset {target} leads across {what}, "
         "whose state is neither in this archive nor on the log",
         hint=_instead(known, span),
     )
 
 
-def _instead(known: _Log, span: Span) -> str:
+def _instead(known: PresentLog, span: Span) -> str:
     before = f"Roll forward to offset {span.fence_offset} at most"
     later = _backups_behind(known, span.end or 0)
     if not later:
@@ -172,7 +176,7 @@ def _instead(known: _Log, span: Span) -> str:
     return f"{before}, or start from a backup of after it: {', '.join(later)}."
 
 
-def _backups_behind(known: _Log, offset: int) -> list[str]:
+def _backups_behind(known: PresentLog, offset: int) -> list[str]:
     """Return the oldest backups of this log that were made behind ``offset``, by their receipts."""
     found: list[tuple[int, str]] = []
     for info in known.context.backups.list():

@@ -16,6 +16,7 @@ import structlog
 
 from restore_service.context import RestoreContext
 from restore_service.handlers.end_rehearsal import recover_rehearsals
+from restore_service.handlers.preview import run_preview
 from restore_service.handlers.recover import RunnerLives, recover_restores
 from restore_service.handlers.rehearse import run_rehearsal
 from restore_service.handlers.run_accepted import run_accepted
@@ -131,3 +132,19 @@ class RehearsalWorker(_Worker):
         recover_rehearsals(self._context, runner_lives)
         for rehearsal_id in list(self._context.to_rehearse):
             run_rehearsal(self._context, rehearsal_id)
+
+
+class PreviewWorker:
+    """Run accepted previews, one after another, beside whatever restore is running."""
+
+    def __init__(self, context: RestoreContext) -> None:
+        self._context = context
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop``."""
+        while not stop.is_set():
+            accepted = self._context.previews.take()
+            if accepted is None:
+                stop.wait(IDLE_S)
+            else:
+                run_preview(self._context, accepted)

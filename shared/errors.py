@@ -134,6 +134,12 @@ class BackupInProgress(ConflictError):
     retryable = True
 
 
+class PreviewsBusy(ConflictError):
+    code = "preview.busy"
+    hint = "Ask again when one of the others is over."
+    retryable = True
+
+
 class KeyAlreadyViewed(ConflictError):
     code = "key.already_viewed"
     hint = "A one-time key is shown once. Ask the one who viewed it, or make a new backup."
@@ -173,6 +179,13 @@ class OutsideWindow(ConflictError):
 class LogGap(ConflictError):
     code = "log.gap"
     hint = "Roll forward from a newer backup, or restore this one without a roll-forward."
+
+
+class RevokeRefused(ConflictError):
+    code = "restore.revoke_refused"
+    hint = (
+        "Look at what comes back with `secryn restore preview`; restore without --revoke-returning."
+    )
 
 
 class NotUndoable(ConflictError):
@@ -273,6 +286,11 @@ class RestoreNotFound(NotFoundError):
 class RehearsalNotFound(NotFoundError):
     code = "rehearsal.not_found"
     hint = "`secryn restore rehearsal list` shows the rehearsals that exist."
+
+
+class PreviewNotFound(NotFoundError):
+    code = "preview.not_found"
+    hint = "A preview is kept for an hour, until the service restarts: ask for a new one."
 
 
 class ObjectNotFound(NotFoundError):
@@ -462,6 +480,11 @@ class RehearsalDiffers(FailedError):
         "The backup gives back what it holds, but that is not what the log says: somebody changed "
         "the store, or the log. `differing` names the tables; the store's own digest tells which."
     )
+
+
+class PreviewFailed(FailedError):
+    code = "preview.failed"
+    hint = "Nothing was changed; the service's log says more."
 
 
 class Cancelled(FailedError):

@@ -26,6 +26,7 @@ ENV_OF_NO_SETTING = frozenset(
         "SECRYN_STATE",
         "SECRYN_TOKEN_FILE",
         "SECRYN_CACHE",
+        "SECRYN_CRASH_POINTS",
         "SECRYN_CONFIG",
         "SECRYN_MAVEN_URL",
         "SECRYN_POSTGRES_URL",

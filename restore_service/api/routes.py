@@ -7,8 +7,14 @@ from uuid import UUID
 
 from flask import Blueprint, Response, jsonify, request
 
-from restore_service.commands import RestoreInstance, UndoRestore, parse_command
+from restore_service.commands import (
+    PreviewRestore,
+    RestoreInstance,
+    UndoRestore,
+    parse_command,
+)
 from restore_service.context import RestoreContext
+from restore_service.handlers.request_preview import request_preview
 from restore_service.handlers.request_restore import cancel_restore, request_restore
 from restore_service.handlers.request_undo import request_undo
 from restore_service.recipient.publish import publish_recipient
@@ -50,6 +56,18 @@ def create_routes(context: RestoreContext) -> Blueprint:
             context, parse_command(RestoreInstance, json_body()), http_requester()
         )
         return jsonify(_shown(context, restore)), 202
+
+    @routes.post("/previews")
+    @requires("restore")
+    def preview() -> tuple[Response, int]:
+        command = parse_command(PreviewRestore, json_body())
+        return jsonify(request_preview(context, command, http_requester())), 202
+
+    @routes.get("/previews/<preview_id>")
+    @requires("restore")
+    def show_preview(preview_id: str) -> Response:
+        found = context.previews.get(preview_id[:64])
+        return jsonify(found | context.progress.of(found["preview_id"]))
 
     @routes.post("/undos")
     @requires("restore", or_one="undo_one")

@@ -46,6 +46,7 @@ def request_restore(
         "reason": command.reason,
         "outside_window": command.outside_window,
         "running_backup": command.running_backup,
+        "revoke_returning": command.revoke_returning,
         "key_fingerprint": fingerprint,
         "receipt_sha256": command.receipt_sha256,
         "runner": context.runner,

@@ -23,6 +23,7 @@ from restore_service.replace import (
     replace_instance,
     restored_event,
 )
+from restore_service.revocations import Revocations, check_revocable, plan_revocations
 from restore_service.rollforward import Way, plan_way
 from restore_service.run import Run, Step
 from restore_service.space import check_space
@@ -60,9 +61,17 @@ def restore_instance(run: Run, accepted: AcceptedRestore) -> None:
         position=checked.facts["offset"] if way is None else way.target,
     )
     restored = restored_event(run, fence, UUID(checked.facts["backup_id"]), source)
-    facts = {"backup_offset": checked.facts["offset"]}
-    closing_id = replace_instance(run, fence, staging_name(run.id), restored, facts)
-    complete(run, closing_id)
+    revocations = _revocations(run, accepted, fence)
+    facts = {"backup_offset": checked.facts["offset"], "revoked": revocations.report or None}
+
+    def revoke(conn: Connection) -> None:
+        if revocations.events:
+            stream = f"revocations-{run.id}"
+            run.context.store.append(conn, stream, 0, revocations.events, run.meta)
+
+    closing_id = replace_instance(run, fence, staging_name(run.id), restored, facts, also=revoke)
+    # Who waits for the restore waits for what it revokes, too.
+    complete(run, revocations.events[-1].event_id if revocations.events else closing_id)
 
 
 def _check(run: Run, accepted: AcceptedRestore) -> CheckedArchive:
@@ -76,6 +85,8 @@ def _check(run: Run, accepted: AcceptedRestore) -> CheckedArchive:
     with context.transaction("looking at the space") as conn:
         space = check_space(conn, context.settings.restore, checked.copy_bytes)
     checked.facts["space"] = space
+    if command.revoke_returning:
+        check_revocable(run, checked.facts)
     way = _way(run, accepted, checked, None)
     if way is not None:
         checked.facts["roll_forward"] = {"to": way.target, "offsets": way.offsets}
@@ -117,6 +128,15 @@ def _load(
         PREPARED.reach()
         analyze(conn, schema)
     run.note(ev.LOADED, {"proof": proof})
+
+
+def _revocations(run: Run, accepted: AcceptedRestore, fence: Fence) -> Revocations:
+    if not accepted.command.revoke_returning:
+        return Revocations([], {})
+    context = run.context
+    with context.kafka.admin() as admin:
+        identity = admin.log_identity(context.kafka.topic(INSTANCE_EVENTS))
+    return plan_revocations(run, fence, identity, staging_name(run.id))
 
 
 def _proof(found: InstanceDigest) -> dict[str, Any]:

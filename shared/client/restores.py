@@ -12,6 +12,7 @@ from shared.archive.age import parse_recipient, seal
 from shared.client.http import Json, Progress, ServiceConnection, new_command_id
 
 ENDED = frozenset({"restored", "aborted", "failed", "rejected", "cancelled"})
+PREVIEW_ENDED = frozenset({"previewed", "failed"})
 RECEIPT_KIND = "secryn-receipt"
 UPLOAD_CHUNK_BYTES = 1 << 20
 
@@ -99,6 +100,7 @@ class RestoreClient:
         outside_window: str | None = None,
         cancel_running_backup: bool = False,
         receipt_secret: str | None = None,
+        revoke_returning: bool = False,
     ) -> Json:
         """Ask for the whole instance to be replaced; return ``restore_id`` and ``state``."""
         command = sealed_command(
@@ -117,9 +119,44 @@ class RestoreClient:
             "outside_window": outside_window,
             "receipt_sha256": secret_digest(receipt_secret),
             "running_backup": "cancel" if cancel_running_backup else None,
+            "revoke_returning": revoke_returning or None,
         }
         command |= {name: value for name, value in optional.items() if value is not None}
         return self.connection.call("POST", "/api/v1/restores", command)
+
+    def preview(
+        self,
+        *,
+        target_instance_id: str,
+        key_file_text: str,
+        reason: str = "a preview",
+        backup_id: str | None = None,
+        upload: Json | None = None,
+        **optional: str | int | None,
+    ) -> Json:
+        """Ask what a restore would undo; return ``preview_id`` and ``state``.
+
+        ``optional`` is what ``start`` would be given, and ``newest``. Nothing is changed.
+        """
+        command = sealed_command(
+            self.connection,
+            target_instance_id=target_instance_id,
+            key_file_text=key_file_text,
+            reason=reason,
+            backup_id=backup_id,
+            upload=upload,
+            action="preview",
+        )
+        command |= {name: value for name, value in optional.items() if value is not None}
+        return self.connection.call("POST", "/api/v1/previews", command)
+
+    def wait_preview(self, preview_id: str, progress: Progress | None = None) -> Json:
+        """Return the preview when it ended, whichever way."""
+        return self.connection.watch(
+            f"/api/v1/previews/{preview_id}",
+            lambda found: found["state"] in PREVIEW_ENDED,
+            progress,
+        )
 
     def undo(
         self,

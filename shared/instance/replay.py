@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from shared.database import Connection
 from shared.errors import LogGap, MessageUnreadable
@@ -16,7 +16,7 @@ from shared.instance.history import ClosedAborted, ClosedRestored, FenceTracker,
 from shared.instance.reading import Announced, Skipped, read_announced, read_record
 from shared.instance.retrace import Span, Stretch
 from shared.instance.store import apply_batch
-from shared.kafka import LogReader
+from shared.kafka import LogReader, Record
 from shared.messages import IssuerRegistry
 
 BATCH_EVENTS: Final = 5_000
@@ -33,8 +33,27 @@ class Replayed:
     skipped: Counter[str] = field(default_factory=Counter)
 
 
+class Watcher(Protocol):
+    """Who looks on while the fences of a log are read."""
+
+    def begin(self, start: int) -> None:
+        """Begin, perhaps anew, at offset ``start``."""
+
+    def see(self, record: Record) -> None:
+        """Take the next record that is no restore event."""
+
+    def cut(self, offset: int, spans: Sequence[Span]) -> None:
+        """Take note of the restore event at ``offset``, and of the fences up to it."""
+
+
 def read_spans(
-    reader: LogReader, issuers: IssuerRegistry, start: int, end: int, on_progress: OnProgress
+    reader: LogReader,
+    issuers: IssuerRegistry,
+    start: int,
+    end: int,
+    on_progress: OnProgress,
+    *,
+    watcher: Watcher | None = None,
 ) -> list[Span]:
     """Return every fence that opened in ``log[start .. end)``; no body but theirs is read.
 
@@ -42,6 +61,8 @@ def read_spans(
     looks like a fence that stays open. ``on_progress`` gets the next offset, and may raise.
     """
     tracker, spans = FenceTracker(0), list[Span]()
+    if watcher is not None:
+        watcher.begin(start)
     for batch in reader.between(start, end):
         on_progress(batch.next_offset)
         for record in batch.records:
@@ -50,6 +71,11 @@ def read_spans(
                 announced = read_announced(record, issuers)
             if announced is not None:
                 _see(tracker, spans, announced)
+            if watcher is not None:
+                if announced is None:
+                    watcher.see(record)
+                else:
+                    watcher.cut(record.offset, spans)
     return spans
 
 

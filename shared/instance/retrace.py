@@ -122,3 +122,17 @@ def _source_of(log: LogName, spans: Sequence[Span], span: Span, restored: Restor
     if source is None or (source.cluster_id, source.topic_id) != log:
         raise Crossing(span)
     return source.position
+
+
+def beyond(stretches: Sequence[Stretch], others: Sequence[Stretch]) -> list[Stretch]:
+    """Return what of ``stretches`` is in none of ``others``: the events that only one way has."""
+    left: list[Stretch] = []
+    for stretch in stretches:
+        start = stretch.start
+        for other in sorted(others, key=lambda other: other.start):
+            if other.epoch != stretch.epoch or other.end <= start or other.start >= stretch.end:
+                continue
+            left.append(Stretch(start, other.start, stretch.epoch))
+            start = other.end
+        left.append(Stretch(start, stretch.end, stretch.epoch))
+    return [s for s in left if s.start < s.end]

@@ -34,6 +34,7 @@ from shared.errors import EpochChanged
 from shared.instance import events as ie
 from shared.instance.position import LogPosition, read_position
 from shared.instance.sample.live import LiveWriter
+from shared.instance.writer import Written
 from shared.kafka import Kafka
 from shared.messages import CloudEvent, SigningKey, sign
 from shared.messages.topics import INSTANCE_EVENTS
@@ -70,14 +71,18 @@ class Live:
     def add_project(self, name: str) -> UUID:
         """Append one project and wait for it."""
         project = uuid4()
-        writer, event = self.platform.writer, ie.ProjectCreated(id=project, name=name)
+        written = self.append(ie.ProjectCreated(id=project, name=name))
+        self.platform.writer.wait_until_stored(written, 20)
+        return project
+
+    def append(self, event: ie.InstanceEvent, actor: str | None = None) -> Written:
+        """Append one event, behind a fence that is being lowered; return where it stands."""
+        writer = self.platform.writer
         try:
-            written = writer.append(event)
+            return writer.append(event, actor=actor, wait_for_fence_s=20)
         except EpochChanged:
             # A restore of this test came between: the writer knows the new epoch now.
-            written = writer.append(event)
-        writer.wait_until_stored(written, 20)
-        return project
+            return writer.append(event, actor=actor)
 
     def projects(self) -> set[str]:
         with self.admin() as conn:
