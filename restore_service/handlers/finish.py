@@ -11,6 +11,7 @@ from restore_service import events as ev
 from restore_service.context import RestoreContext
 from restore_service.notice import notice_over
 from restore_service.staging import drop_schema, leftover_schemas, owner_connection, staging_name
+from restore_service.voided import count_voided
 from shared.audit import AuditEntry
 from shared.database import Connection, postgres_faults
 from shared.errors import (
@@ -33,12 +34,14 @@ def complete_restore(
     context: RestoreContext, restore_id: str, meta: EventMeta, duration_s: float | None
 ) -> None:
     """Record the end of a restore that was cut over; may be repeated."""
+    voided = count_voided(context, restore_id)
     with context.transaction("completing the restore") as conn:
         restore = context.history.load(conn, restore_id)
         if restore.ended:
             return
         data = {"restore_id": restore_id, "duration_s": duration_s} | {
             "epoch": restore.facts["epoch"], "proof": restore.facts.get("proof"),
+            "voided": voided,
         }  # fmt: skip
         completed = NewEvent(ev.COMPLETED, data, RESTORE_EVENTS)
         events = [completed, *notice_over(restore, "restored")]
