@@ -37,6 +37,11 @@ def emit(
             typer.echo(f"{name}: {'-' if value is None else shown}")
 
 
+def plain(text: str) -> str:
+    """Return a name without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def fail(error: SecrynError, as_json: bool = False) -> NoReturn:
     """Say what happened and what to do, and exit with the code of the error's class."""
     if as_json:

@@ -8,7 +8,7 @@ import typer
 
 from cli.connect import connected
 from cli.options import DEFAULT_STATE, Json, State
-from cli.output import command, emit
+from cli.output import command, emit, plain
 from cli.progress import shown
 from cli.sources import (
     Backup,
@@ -107,9 +107,9 @@ def _tell_events(events: dict[str, Any]) -> None:
     if events["newest"]:
         typer.echo("The newest:")
     for event in events["newest"]:
-        what = _plain(event["name"] or event["id"] or "")
+        what = plain(event["name"] or event["id"] or "")
         kind = event["kind"].removeprefix(TYPE_PREFIX)
-        who = _plain(event["actor"])
+        who = plain(event["actor"])
         typer.echo(f"  {event['offset']:>9}  {event['time']}  {kind}  {who}  {what}")
 
 
@@ -130,14 +130,9 @@ def tell_revoked(revoked: dict[str, Any] | None) -> None:
 
 
 def _names(entry: dict[str, Any]) -> str:
-    names = [_plain(_name(row)) for row in entry["named"][:NAMED]]
+    names = [plain(_name(row)) for row in entry["named"][:NAMED]]
     left = entry["count"] - len(names)
     return ", ".join(names if not left else [*names, f"and {left:,} more"])
-
-
-def _plain(text: str) -> str:
-    """Return a name without what a terminal would obey."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from cli.sources import (
     read_key,
     roll_forward_of,
 )
+from cli.voided import reapply, voided
 from shared.client.restores import RECEIPT_KIND, new_receipt_secret, receipt_of
 from shared.errors import RestoreFailedError, error_class
 from shared.secretfiles import read_secret_file, write_secret_file
@@ -43,6 +44,8 @@ ReceiptFile = Annotated[
 RestoreId = Annotated[str, typer.Argument(metavar="RESTORE", help="Id of the restore.")]
 
 app.command()(preview)
+app.command()(voided)
+app.command()(reapply)
 
 
 @app.command()
@@ -197,6 +200,11 @@ def _tell(restore: dict[str, Any]) -> None:
     if rolled:
         typer.echo(f"Then rolled forward to offset {rolled['to']}: {rolled['applied']:,} events.")
     tell_revoked(restore.get("revoked"))
+    if restore["voided"] and restore["voided"]["total"]:
+        typer.echo(
+            f"Written behind the fence, and void: {restore['voided']['total']:,} events; "
+            f"secryn restore voided {restore['restore_id']}"
+        )
     typer.echo(
         "Until the window is over: secryn restore undo --instance ID "
         f"[--token-file {restore['receipt_file']}]"

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from restore_service.commands import ArchiveCommand, UndoRestore
+from restore_service.commands import ArchiveCommand, ReapplyVoided, UndoRestore
 from restore_service.context import RestoreContext
 from restore_service.dependents import check_dependents
 from restore_service.staging import INSTANCE, become_owner
@@ -43,7 +43,9 @@ class CheckedArchive:
     facts: dict[str, Any]
 
 
-def check_target(context: RestoreContext, command: ArchiveCommand | UndoRestore) -> None:
+def check_target(
+    context: RestoreContext, command: ArchiveCommand | UndoRestore | ReapplyVoided
+) -> None:
     """Compare the named target with this place. Raises TargetMismatch."""
     target.check_target(context.settings.place, command.target_instance_id, command.environment)
 

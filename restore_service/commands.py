@@ -116,6 +116,17 @@ class PreviewRestore(ArchiveCommand):
         return uuid5(_PREVIEWS, str(self.command_id))
 
 
+class ReapplyVoided(BaseModel):
+    """Append again what stands at ``offsets`` behind a restore's fence, and was made void by it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target_instance_id: UUID
+    offsets: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, max_length=100)]
+    reason: Line
+    environment: Line | None = None
+
+
 class UndoRestore(BaseModel):
     """Put back what the last restore replaced; ``restore_id`` names it, if it is to be checked."""
 

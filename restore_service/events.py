@@ -42,7 +42,7 @@ _SHOWN = {
     LOADED: ("proof",),
     NOTICE_GIVEN: ("notice",),
     UNDONE: ("undone_by",),
-    COMPLETED: ("duration_s",),
+    COMPLETED: ("duration_s", "voided"),
     ABORTED: ("error",),
     FAILED: ("error",),
     CANCELLED: ("error",),
@@ -119,7 +119,7 @@ def _facts_of(event: StoredEvent) -> dict[str, Any]:
         return {"kind": "restore", "undo_of": None} | shown | {
             "requested_by": event.actor, "requested_at": at,
             "correlation_id": event.correlation_id, "epoch": None, "error": None,
-            "revoked": None,
+            "revoked": None, "voided": None,
         }  # fmt: skip
     if event.type == CHECKED:
         return {"checks": data["checks"], "backup_id": data["checks"]["backup_id"]}

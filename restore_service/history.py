@@ -82,9 +82,9 @@ class History:
         return document
 
     def page(self, conn: Connection, limit: int) -> dict[str, Any]:
-        """Return up to ``limit`` restores, the newest first."""
+        """Return up to ``limit`` restores, the newest first; without their voided events."""
         rows = conn.execute(
-            "SELECT document FROM restore.restores ORDER BY requested_position DESC LIMIT %s",
+            "SELECT document #- '{voided,events}' FROM restore.restores ORDER BY requested_position DESC LIMIT %s",
             (limit,),
         )
         return {"restores": [row[0] for row in rows]}

@@ -188,6 +188,11 @@ class RevokeRefused(ConflictError):
     )
 
 
+class NotVoided(ConflictError):
+    code = "restore.not_voided"
+    hint = "`secryn restore voided RESTORE` lists what a restore made void, with the offsets."
+
+
 class NotUndoable(ConflictError):
     code = "restore.not_undoable"
     hint = "Only the last restore can be undone, and within its window: `secryn restore list`."

@@ -9,17 +9,20 @@ from flask import Blueprint, Response, jsonify, request
 
 from restore_service.commands import (
     PreviewRestore,
+    ReapplyVoided,
     RestoreInstance,
     UndoRestore,
     parse_command,
 )
 from restore_service.context import RestoreContext
+from restore_service.handlers.reapply_voided import reapply_voided
 from restore_service.handlers.request_preview import request_preview
 from restore_service.handlers.request_restore import cancel_restore, request_restore
 from restore_service.handlers.request_undo import request_undo
 from restore_service.recipient.publish import publish_recipient
 from restore_service.space import measure_space
 from restore_service.uploads import store_upload
+from restore_service.voided import page_of_voided
 from serving.caller import current_caller, requires
 from serving.requester import http_requester, json_body, number_argument
 from shared.errors import AccessError, RestoreNotFound, UsageError
@@ -98,6 +101,21 @@ def create_routes(context: RestoreContext) -> Blueprint:
         with context.transaction("reading the history") as conn:
             restore = context.history.get(conn, _id(restore_id))
         return jsonify(_shown(context, restore))
+
+    @routes.get("/restores/<restore_id>/voided")
+    @requires("read")
+    def voided(restore_id: str) -> Response:
+        limit = number_argument("limit", PAGE_MAX)
+        if not 1 <= limit <= PAGE_MAX:
+            raise UsageError(f"limit must be from 1 to {PAGE_MAX}")
+        after = number_argument("after", 0) if "after" in request.args else None
+        return jsonify(page_of_voided(context, _id(restore_id), after, limit))
+
+    @routes.post("/restores/<restore_id>/reapply")
+    @requires("restore")
+    def reapply(restore_id: str) -> Response:
+        command = parse_command(ReapplyVoided, json_body())
+        return jsonify(reapply_voided(context, _id(restore_id), command, http_requester()))
 
     @routes.post("/restores/<restore_id>/cancel")
     @requires("restore")

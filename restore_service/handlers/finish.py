@@ -15,6 +15,7 @@ from restore_service.staging import (
     owner_connection,
     staging_name,
 )
+from restore_service.voided import count_voided
 from shared.audit import AuditEntry
 from shared.database import postgres_faults
 from shared.errors import (
@@ -34,12 +35,14 @@ def complete_restore(
     context: RestoreContext, restore_id: str, meta: EventMeta, duration_s: float | None
 ) -> None:
     """Record the end of a restore that was cut over; may be repeated."""
+    voided = count_voided(context, restore_id)
     with context.transaction("completing the restore") as conn:
         restore = context.history.load(conn, restore_id)
         if restore.ended:
             return
         data = {"restore_id": restore_id, "duration_s": duration_s} | {
             "epoch": restore.facts["epoch"], "proof": restore.facts.get("proof"),
+            "voided": voided,
         }  # fmt: skip
         completed = NewEvent(ev.COMPLETED, data, RESTORE_EVENTS)
         events = [completed, *notice_over(restore, "restored")]

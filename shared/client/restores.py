@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shared.archive.age import parse_recipient, seal
@@ -184,6 +184,38 @@ class RestoreClient:
     def with_receipt(self, receipt: str) -> RestoreClient:
         """Return a client that can watch and undo one restore, whoever else may not any more."""
         return RestoreClient(ServiceConnection(self.connection.base_url, receipt))
+
+    def voided(self, restore_id: str) -> Iterator[Json]:
+        """Yield every event that a restore made void, in order; a page is held at a time."""
+        after: Json = {}
+        while True:
+            page = self.connection.call("GET", f"/api/v1/restores/{restore_id}/voided", **after)
+            yield from page["events"]
+            if page["next_after"] is None:
+                return
+            after = {"after": page["next_after"]}
+
+    def reapply(
+        self,
+        restore_id: str,
+        offsets: Sequence[int],
+        *,
+        target_instance_id: str,
+        reason: str,
+        environment: str | None = None,
+    ) -> Json:
+        """Append voided events again; return what became of each.
+
+        One that was appended before is not appended a second time. Raises NotVoided, KeyringError,
+        RestoreInProgress, FenceOpen, TargetMismatch.
+        """
+        command: Json = {
+            "target_instance_id": target_instance_id,
+            "offsets": list(offsets),
+            "reason": reason,
+            "environment": environment,
+        }
+        return self.connection.call("POST", f"/api/v1/restores/{restore_id}/reapply", command)
 
     def wait(self, restore_id: str, progress: Progress | None = None) -> Json:
         """Return the restore when it ended, whichever way."""

@@ -115,6 +115,13 @@ def additional_data(kind: Kind, owner: UUID | str, version: int) -> bytes:
     return f"secryn:{kind}:{owner}:{version}".encode()
 
 
+def data_key_of(sealed: bytes) -> UUID | None:
+    """Return the id of the data key that a value is sealed under; None for another format."""
+    if len(sealed) < SEALED_OVERHEAD_BYTES or sealed[0] != SEALED_FORMAT:
+        return None
+    return UUID(bytes=bytes(sealed[1:17]))
+
+
 @dataclass(frozen=True)
 class Keyring:
     """The opened data keys of an instance, by id; in memory only."""
@@ -153,9 +160,10 @@ class Keyring:
 
     def unseal(self, sealed: bytes, kind: Kind, owner: UUID | str, version: int) -> bytes:
         """Open a sealed value. Raises KeyringError; the message holds nothing of the value."""
-        if len(sealed) < SEALED_OVERHEAD_BYTES or sealed[0] != SEALED_FORMAT:
+        key_id = data_key_of(sealed)
+        if key_id is None:
             raise KeyringError(f"the value of {kind} {owner} is not in a known format")
-        cipher = self._ciphers.get(UUID(bytes=bytes(sealed[1:17])))
+        cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise KeyringError(f"the data key of {kind} {owner} is not in the keyring")
         nonce, body = sealed[17 : 17 + NONCE_BYTES], sealed[17 + NONCE_BYTES :]

@@ -108,6 +108,10 @@ def test_the_fence_of_a_restore_that_was_cut_over_is_the_projectors(restoring: R
     recover_restores(restoring.another_process(), nobody_lives)
     assert restoring.types(restore_id)[-1] == ev.COMPLETED
     assert restoring.position().fenced
+    with restoring.context.transaction("a test") as conn:
+        # Where the end is not on the log yet, nobody can say what stands before it.
+        assert restoring.context.history.get(conn, restore_id)["voided"] is None
+        assert restoring.context.history.page(conn, 1)["restores"][0]["voided"] is None
 
 
 def test_uploads_of_yesterday_are_removed_finished_or_broken_off(restoring: Restoring) -> None:
