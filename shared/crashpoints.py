@@ -1,6 +1,6 @@
 """Places between two steps at which a test stops a process, or kills it.
 
-    CUT_OVER = crash_point("restore.cut_over")       # declared beside the step
+    CUT_OVER = CrashPoint("restore.cut_over")       # declared beside the step
     CUT_OVER.reach()                                 # does nothing, but for a test
 
 A test starts the process with ``SECRYN_CRASH_POINTS`` naming a folder, and asks for a stop by

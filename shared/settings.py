@@ -16,17 +16,19 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shared.crashpoints import ENV as CRASH_POINTS
 from shared.errors import UnknownSetting
 
 ENV_PREFIX = "SECRYN_"
-# Read by the command line itself and never a setting of a service.
-ENV_OF_THE_COMMAND_LINE = frozenset(
+# Read by the command line itself, or set by a test: never a setting of a service.
+ENV_OF_NO_SETTING = frozenset(
     {
         "SECRYN_STATE",
         "SECRYN_CACHE",
         "SECRYN_CONFIG",
         "SECRYN_MAVEN_URL",
         "SECRYN_POSTGRES_URL",
+        CRASH_POINTS,
     }
 )
 
@@ -122,7 +124,7 @@ def load_settings(
 
 def _merge_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
     for name, value in environ.items():
-        if not name.startswith(ENV_PREFIX) or name in ENV_OF_THE_COMMAND_LINE:
+        if not name.startswith(ENV_PREFIX) or name in ENV_OF_NO_SETTING:
             continue
         target = raw
         *sections, field = name[len(ENV_PREFIX) :].lower().split("__")

@@ -7,4 +7,5 @@ pytest_plugins = [
     "tests.plugins.stack",
     "tests.plugins.instance",
     "tests.plugins.live",
+    "tests.plugins.faults",
 ]

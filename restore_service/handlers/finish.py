@@ -11,6 +11,7 @@ from restore_service import events as ev
 from restore_service.context import RestoreContext
 from restore_service.staging import drop_schema, leftover_schemas, owner_connection, staging_name
 from shared.audit import AuditEntry
+from shared.crashpoints import CrashPoint
 from shared.database import Connection, postgres_faults
 from shared.errors import (
     Cancelled,
@@ -26,6 +27,13 @@ from shared.messages.topics import INSTANCE_EVENTS, RESTORE_EVENTS
 log = structlog.get_logger(__name__)
 
 DROP_WAIT_MS = 2000
+
+COMPLETE_OPEN = CrashPoint("restore.complete.uncommitted")
+COMPLETED = CrashPoint("restore.complete.committed")
+GIVING_UP = CrashPoint("restore.abort.begun")
+STAGING_DROPPED = CrashPoint("restore.abort.staging_dropped")
+END_OPEN = CrashPoint("restore.abort.uncommitted")
+END_RECORDED = CrashPoint("restore.abort.committed")
 
 
 def complete_restore(
@@ -46,6 +54,8 @@ def complete_restore(
             log_offset=restore.facts["fence_offset"],
         )  # fmt: skip
         context.audit.record(conn, entry, meta.correlation_id)
+        COMPLETE_OPEN.reach()
+    COMPLETED.reach()
     log.info("restore.completed", restore_id=restore_id, duration_s=duration_s)
 
 
@@ -74,7 +84,9 @@ def _give_up_once(
     if restore.cut_over:
         complete_restore(context, restore_id, meta, None)
         return
+    GIVING_UP.reach()
     _drop_staging(context, restore_id)
+    STAGING_DROPPED.reach()
     if restore.ended:
         # Another process took this one for dead: it said so, and that is the end.
         log.warning("restore.ended_elsewhere", restore_id=restore_id, code=error.code)
@@ -93,6 +105,8 @@ def _give_up_once(
             message=error.message,
         )  # fmt: skip
         context.audit.record(conn, entry, meta.correlation_id)
+        END_OPEN.reach()
+    END_RECORDED.reach()
     log.warning("restore.ended", restore_id=restore_id, code=error.code, reason=error.message)
 
 
@@ -116,6 +130,7 @@ def drop_if_possible(conn: Connection, schema: str) -> bool:
         with conn.transaction():
             conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{DROP_WAIT_MS}ms",))
             drop_schema(conn, schema)
+            conn.execute("SET LOCAL lock_timeout TO DEFAULT")
     except (
         RestoreFailedError,
         psycopg.errors.LockNotAvailable,

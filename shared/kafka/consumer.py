@@ -10,6 +10,12 @@ from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from shared.kafka.faults import kafka_faults
 from shared.kafka.reader import Record, to_record
 
+# What a killed member held is another's after so long; the broker's usual least is 6 s.
+SESSION_TIMEOUT_MS = 10_000
+HEARTBEAT_MS = 3_000
+# The broker answers nobody on a connection on which it still holds back a join.
+LEAVE_TIMEOUT_MS = 2_000
+
 
 class GroupConsumer:
     """Read topics together with the other members of ``group_id``, at least once."""
@@ -25,6 +31,8 @@ class GroupConsumer:
                 auto_offset_reset="earliest",
                 isolation_level="read_committed",
                 allow_auto_create_topics=False,
+                session_timeout_ms=SESSION_TIMEOUT_MS,
+                heartbeat_interval_ms=HEARTBEAT_MS,
             )
 
     def __enter__(self) -> Self:
@@ -54,5 +62,5 @@ class GroupConsumer:
             self._consumer.commit({partition: OffsetAndMetadata(record.offset + 1, "", -1)})
 
     def close(self) -> None:
-        """Leave the group."""
-        self._consumer.close()
+        """Leave the group; a broker that does not answer finds out by itself."""
+        self._consumer.close(timeout_ms=LEAVE_TIMEOUT_MS)

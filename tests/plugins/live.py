@@ -190,7 +190,7 @@ class Live:
 @pytest.fixture(scope="module")
 def live() -> Iterator[Live]:
     """A stack with the sample instance."""
-    with _live() as found:
+    with live_stack() as found:
         found.stack.secryn("sample", "load")
         yield found
 
@@ -198,14 +198,15 @@ def live() -> Iterator[Live]:
 @pytest.fixture(scope="module")
 def empty_live() -> Iterator[Live]:
     """A stack with an empty instance."""
-    with _live() as found:
+    with live_stack() as found:
         yield found
 
 
 @contextmanager
-def _live() -> Iterator[Live]:
+def live_stack(**environment: str) -> Iterator[Live]:
+    """Start a stack with an empty instance; take it down at the end."""
     folder = Path(tempfile.mkdtemp(prefix="secryn live "))
-    stack = StackUnderTest(folder / "the state")
+    stack = StackUnderTest(folder / "the state", environment)
     try:
         stack.up()
         with connected(stack.state) as services, platform(stack.state) as parts:

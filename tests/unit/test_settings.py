@@ -12,7 +12,7 @@ from backup_service.settings import BackupServiceSettings
 from restore_service.settings import RestoreServiceSettings
 from shared.errors import UnknownSetting
 from shared.settings import (
-    ENV_OF_THE_COMMAND_LINE,
+    ENV_OF_NO_SETTING,
     HttpSettings,
     PostgresSettings,
     Section,
@@ -139,7 +139,7 @@ class TestEnvironment:
             load_settings(Sample, written(tmp_path, sample()), {"SECRYN_HTTP__PORT__NUMBER": "1"})
 
     def test_names_of_others_and_of_the_command_line_are_left_alone(self, tmp_path: Path) -> None:
-        environ = dict.fromkeys(ENV_OF_THE_COMMAND_LINE, "x") | {"PATH": "x", "POSTGRES__DSN": "x"}
+        environ = dict.fromkeys(ENV_OF_NO_SETTING, "x") | {"PATH": "x", "POSTGRES__DSN": "x"}
         settings = load_settings(Sample, written(tmp_path, sample()), environ)
         assert settings.postgres.dsn == "host=h"
 

@@ -1,0 +1,138 @@
+"""Stop a process of a live stack between two of its steps, and kill what one likes meanwhile.
+
+crashing.points.arm("restore.step.load")     # whoever comes there stays there
+crashing.points.wait("restore.step.load")
+crashing.kill("kafka")                       # or "all": every process, the supervisor too
+crashing.points.release()
+crashing.wait_up()
+
+pytest                     # each point once, with one victim or another
+pytest --all-faults        # each point with each victim
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import pytest
+
+from deploy.embedded.stack import status
+from shared.crashpoints import ENV
+from tests.plugins.instance import eventually
+from tests.plugins.live import Live, live_stack
+
+# The supervisor gives a part up that ended five times in a row; a test ends it more often.
+_ENDS_OF_A_PART: Final = 3
+
+T = TypeVar("T")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--all-faults",
+        action="store_true",
+        help="kill every part at every crash point (half an hour), not one at each",
+    )
+
+
+def one_or_all(
+    config: pytest.Config, points: Sequence[T], victims: Sequence[str]
+) -> list[tuple[T, str]]:
+    """Return each point with the next of ``victims``, or with all of them if it is asked for."""
+    if config.getoption("--all-faults"):
+        return [(point, victim) for point in points for victim in victims]
+    return [(point, victims[n % len(victims)]) for n, point in enumerate(points)]
+
+
+@dataclass
+class Points:
+    """The folder through which crash points are asked to stop a process."""
+
+    folder: Path
+
+    def arm(self, name: str) -> None:
+        (self.folder / f"{name}.reached").unlink(missing_ok=True)
+        (self.folder / name).touch()
+
+    def reached(self, name: str) -> bool:
+        return (self.folder / f"{name}.reached").exists()
+
+    def wait(self, name: str, timeout_s: float = 40.0) -> None:
+        eventually(lambda: self.reached(name), f"{name} is reached", timeout_s)
+
+    def release(self, *names: str) -> None:
+        """Let ``names`` go on, or whoever is stopped."""
+        for path in list(self.folder.iterdir()):
+            if path.suffix != ".reached" and (not names or path.name in names):
+                path.unlink()
+
+
+@dataclass
+class Crashing:
+    """A live stack whose processes stop at the points."""
+
+    live: Live
+    points: Points
+    _ends: Counter[str] = field(default_factory=Counter)
+    _gone: set[int] = field(default_factory=set)
+
+    def _status(self) -> dict[str, Any]:
+        # Not by the command line: to start that takes longer than many a part.
+        return status(self.live.stack.state)
+
+    def pids(self) -> dict[str, int]:
+        """Return the pid of every process that runs, the supervisor's among them."""
+        found = self._status()
+        pids = {p["name"]: p["pid"] for p in found["processes"] if p["pid"]}
+        return pids | {"supervisor": found["supervisor_pid"]}
+
+    def kill(self, victim: str) -> None:
+        """Send SIGKILL to one part, or to all and their supervisor."""
+        pids = self.pids()
+        names = list(pids) if victim == "all" else [victim]
+        # The supervisor first: it must not start anything again.
+        for name in sorted(names, key=lambda name: name != "supervisor"):
+            with suppress(ProcessLookupError):
+                os.kill(pids[name], signal.SIGKILL)
+        self._ends.update(names)
+        self._gone |= {pids[name] for name in names}
+
+    def wait_up(self) -> None:
+        """Return when everything runs again."""
+        if self._ends["supervisor"]:
+            self._ends.clear()
+            self.live.stack.up()
+
+        def healthy() -> bool:
+            found = self._status()
+            new = not self._gone & {process["pid"] for process in found["processes"]}
+            return new and bool(found["healthy"])
+
+        eventually(healthy, "everything runs again", 60)
+        self._gone.clear()
+
+    def rest(self) -> None:
+        """Start the stack anew before a part is given up."""
+        if any(ends >= _ENDS_OF_A_PART for ends in self._ends.values()):
+            self.live.stack.down()
+            self.live.stack.up()
+            self._ends.clear()
+
+
+@pytest.fixture(scope="module")
+def crashing() -> Iterator[Crashing]:
+    """A stack with the sample instance and crash points."""
+    with (
+        tempfile.TemporaryDirectory(prefix="secryn points ") as folder,
+        live_stack(**{ENV: folder}) as live,
+    ):
+        live.stack.secryn("sample", "load")
+        yield Crashing(live, Points(Path(folder)))
