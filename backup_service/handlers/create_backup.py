@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import psycopg
 import structlog
 
 from backup_service import events as ev
 from backup_service.context import BackupContext, object_name, receipt_name
-from backup_service.events import Backup
 from backup_service.handlers.finish import finish_failed
+from backup_service.run import Run, Step
 from backup_service.snapshot.archive import WrittenArchive, make_header, write_archive
 from backup_service.snapshot.proof import prove
 from backup_service.snapshot.receipt import write_receipt
@@ -32,12 +29,12 @@ from shared.archive.age import (
 from shared.archive.keyfile import KeyFile
 from shared.archive.manifest import BackupHeader
 from shared.audit import AuditEntry
+from shared.crashpoints import CrashPoint
 from shared.database import Lock, postgres_faults, try_lock, unlock
 from shared.errors import (
     BackupFailedError,
     Cancelled,
     ConcurrencyConflict,
-    Interrupted,
     NoSpace,
     RestoreInProgress,
     SecrynError,
@@ -48,38 +45,10 @@ from shared.messages.topics import BACKUP_EVENTS
 
 log = structlog.get_logger(__name__)
 
-CANCEL_LOOK_S = 0.5
-
-
-@dataclass
-class _Run:
-    """One backup while it is made."""
-
-    context: BackupContext
-    backup: Backup
-    started_at: datetime
-    meta: EventMeta
-    last_look: float = 0.0
-
-    @property
-    def id(self) -> UUID:
-        return UUID(self.backup.backup_id)
-
-    def look(self) -> None:
-        """Go on, or raise Interrupted or Cancelled."""
-        if self.context.stop.is_set():
-            raise Interrupted("the service stopped while the backup was made")
-        if time.monotonic() - self.last_look < CANCEL_LOOK_S:
-            return
-        self.last_look = time.monotonic()
-        with postgres_faults("looking for a cancellation"), self.context.pool.connection() as conn:
-            if self.context.history.load(conn, self.backup.backup_id).cancel_requested:
-                raise Cancelled("the backup was cancelled")
-
-    def step(self, name: str, total_bytes: int | None = None) -> None:
-        """Show the step that begins."""
-        self.look()
-        self.context.progress.step(self.backup.backup_id, name, total_bytes)
+WRITTEN = CrashPoint("backup.write.uncommitted")
+STORED = CrashPoint("backup.write.committed")
+ANNOUNCING = CrashPoint("backup.announce.uncommitted")
+ANNOUNCED = CrashPoint("backup.announce.committed")
 
 
 def create_backup(context: BackupContext, backup_id: str) -> None:
@@ -89,16 +58,19 @@ def create_backup(context: BackupContext, backup_id: str) -> None:
         own = [parse_recipient(text) for text in _requested_recipients(context, backup_id)]
         identity = None if own else _new_identity(context)
         recipients = own or [identity.to_recipient()] if identity else own
-        run.step("waiting for the store")
+        run.step(Step.STORE)
         with _guard(context):
             _barrier(run)
+            run.step(Step.SNAPSHOT)
             with open_snapshot(context.settings.postgres.dsn) as snapshot:
                 check_tables(snapshot)
                 header = make_header(run.id, context.settings.place, snapshot, run.started_at)
                 written = _write(run, snapshot, header, recipients)
         _prove(run, written, identity)
         facts = _facts(run, header, written, identity, own)
+        run.step(Step.RECEIPT)
         write_receipt(context.objects, receipt_name(backup_id), facts, context.signer)
+        run.step(Step.ANNOUNCE)
         _announce(run, facts, identity, header)
     except SecrynError as error:
         _fail(run, error)
@@ -109,7 +81,7 @@ def create_backup(context: BackupContext, backup_id: str) -> None:
         context.progress.end(backup_id)
 
 
-def _start(context: BackupContext, backup_id: str) -> _Run:
+def _start(context: BackupContext, backup_id: str) -> Run:
     context.progress.begin(backup_id)
     with postgres_faults("starting the backup"), context.pool.connection() as conn:
         backup = context.history.load(conn, backup_id)
@@ -118,7 +90,7 @@ def _start(context: BackupContext, backup_id: str) -> _Run:
         started = NewEvent(ev.STARTED, {"backup_id": backup_id}, BACKUP_EVENTS)
         context.history.append(conn, backup_id, backup.version, [started], meta)
         backup = context.history.load(conn, backup_id)
-    return _Run(context, backup, datetime.now(UTC), meta)
+    return Run(context, backup, datetime.now(UTC), meta)
 
 
 def _requested_recipients(context: BackupContext, backup_id: str) -> list[str]:
@@ -147,7 +119,7 @@ def _guard(context: BackupContext) -> Iterator[None]:
         unlock(conn, Lock.GUARD, shared=True)
 
 
-def _barrier(run: _Run) -> None:
+def _barrier(run: Run) -> None:
     context = run.context
     if not run.backup.facts["at_position"]:
         timeout_s = context.settings.backup.barrier_timeout_s
@@ -155,18 +127,17 @@ def _barrier(run: _Run) -> None:
 
 
 def _write(
-    run: _Run, snapshot: Snapshot, header: BackupHeader, recipients: list[Recipient]
+    run: Run, snapshot: Snapshot, header: BackupHeader, recipients: list[Recipient]
 ) -> WrittenArchive:
     context, name = run.context, object_name(run.id)
     _check_space(context)
-    run.step("writing the archive")
+    run.step(Step.WRITE)
     writer = context.objects.create(name)
 
     def on_progress(read_bytes: int, total_bytes: int, rows: int) -> None:
-        run.look()
         # Others write to the same disk, and a full one takes PostgreSQL and Kafka with it.
         _check_space(context)
-        context.progress.advance(run.backup.backup_id, min(read_bytes, total_bytes), rows)
+        run.advance(min(read_bytes, total_bytes), rows)
 
     try:
         written = write_archive(
@@ -179,9 +150,11 @@ def _write(
             settings=context.settings.backup,
             on_progress=on_progress,
         )
+        WRITTEN.reach()
         writer.commit()
     finally:
         writer.abort()
+    STORED.reach()
     return written
 
 
@@ -192,20 +165,15 @@ def _check_space(context: BackupContext) -> None:
         raise NoSpace(f"the storage has {free} bytes free; a backup leaves at least {least}")
 
 
-def _prove(run: _Run, written: WrittenArchive, identity: Identity | None) -> None:
+def _prove(run: Run, written: WrittenArchive, identity: Identity | None) -> None:
     total = written.summary.size_bytes
-    run.step("proving it: reading it back", total)
-
-    def on_progress(read_bytes: int) -> None:
-        run.look()
-        run.context.progress.advance(run.backup.backup_id, read_bytes)
-
+    run.step(Step.PROVE, total)
     prover = identity if identity is not None else written.proof_identity
-    prove(run.context.objects, object_name(run.id), written.summary, prover, on_progress)
+    prove(run.context.objects, object_name(run.id), written.summary, prover, run.advance)
 
 
 def _facts(
-    run: _Run,
+    run: Run,
     header: BackupHeader,
     written: WrittenArchive,
     identity: Identity | None,
@@ -244,7 +212,7 @@ def _facts(
 
 
 def _announce(
-    run: _Run, facts: dict[str, Any], identity: Identity | None, header: BackupHeader
+    run: Run, facts: dict[str, Any], identity: Identity | None, header: BackupHeader
 ) -> None:
     """Append BackupCreated; the key begins to wait in the same transaction."""
     context = run.context
@@ -266,17 +234,19 @@ def _announce(
             )
             context.keys.deposit(conn, run.id, key_file.render())
         _audit(run, conn, offset=header.offset)
+        ANNOUNCING.reach()
+    ANNOUNCED.reach()
     log.info("backup.created", backup_id=run.backup.backup_id, offset=header.offset,
              size_bytes=facts["size_bytes"], duration_s=facts["duration_s"])  # fmt: skip
 
 
-def _fail(run: _Run, error: SecrynError) -> None:
+def _fail(run: Run, error: SecrynError) -> None:
     """Leave nothing behind, and say why."""
     fault = {"code": error.code, "message": error.message, "hint": error.advice}
     finish_failed(run.context, run.backup.backup_id, fault, run.meta)
 
 
-def _audit(run: _Run, conn: psycopg.Connection[Any], offset: int) -> None:
+def _audit(run: Run, conn: psycopg.Connection[Any], offset: int) -> None:
     entry = AuditEntry(
         "backup.created", "success", run.meta.actor, "backup", run.backup.backup_id,
         log_offset=offset,
