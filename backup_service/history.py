@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 
 from backup_service import events as ev
 from backup_service.events import Backup, fold_backup, stream_of
-from shared.database import Connection
+from shared.database import Connection, missing
 from shared.errors import BackupNotFound
 from shared.eventstore import EventMeta, EventStore, NewEvent, StoredEvent
 
@@ -20,8 +20,10 @@ CREATE TABLE IF NOT EXISTS backup.backups (
     state text NOT NULL,
     document jsonb NOT NULL
 );
-CREATE INDEX IF NOT EXISTS backups_requested ON backup.backups (requested_position DESC);
-CREATE INDEX IF NOT EXISTS backups_open ON backup.backups (requested_position)
+"""
+_INDEXES = """
+CREATE INDEX backups_requested ON backup.backups (requested_position DESC);
+CREATE INDEX backups_open ON backup.backups (requested_position)
     WHERE state IN ('requested', 'running');
 """
 
@@ -35,6 +37,9 @@ class History:
     def migrate(self, conn: Connection) -> None:
         """Make the read model's table where it is missing."""
         conn.execute(_SCHEMA)
+        # Only then: asking for them waits for whoever writes there, even if he stands still.
+        if missing(conn, "backup.backups_requested"):
+            conn.execute(_INDEXES)
 
     def load(self, conn: Connection, backup_id: object) -> Backup:
         """Return a backup from its events. Raises BackupNotFound."""

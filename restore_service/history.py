@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from restore_service.events import ENDED, Restore, fold_restore, stream_of
-from shared.database import Connection
+from shared.database import Connection, missing
 from shared.errors import RestoreNotFound
 from shared.eventstore import EventMeta, EventStore, NewEvent, StoredEvent
 
@@ -20,12 +20,12 @@ CREATE TABLE IF NOT EXISTS restore.restores (
     state text NOT NULL,
     document jsonb NOT NULL
 );
-CREATE INDEX IF NOT EXISTS restores_requested ON restore.restores (requested_position DESC);
 CREATE TABLE IF NOT EXISTS restore.fences (
     fence_no bigint PRIMARY KEY,
     restore_id uuid NOT NULL UNIQUE
 );
 """
+_INDEX = "CREATE INDEX restores_requested ON restore.restores (requested_position DESC)"
 
 
 class History:
@@ -37,6 +37,9 @@ class History:
     def migrate(self, conn: Connection) -> None:
         """Make the tables where they are missing."""
         conn.execute(_SCHEMA)
+        # Only then: asking for it waits for whoever writes there, even if he stands still.
+        if missing(conn, "restore.restores_requested"):
+            conn.execute(_INDEX)
 
     def load(self, conn: Connection, restore_id: object) -> Restore:
         """Return a restore from its events. Raises RestoreNotFound."""

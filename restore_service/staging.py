@@ -212,6 +212,7 @@ def drop_if_possible(conn: Connection, schema: str) -> bool:
         with conn.transaction():
             conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{DROP_WAIT_MS}ms",))
             drop_schema(conn, schema)
+            conn.execute("SET LOCAL lock_timeout TO DEFAULT")
     except (
         RestoreFailedError,
         psycopg.errors.LockNotAvailable,

@@ -68,6 +68,12 @@ def postgres_faults(doing: str) -> Iterator[None]:
         ) from error
 
 
+def missing(conn: Connection, relation: str) -> bool:
+    """Tell whether there is no table or index of that name; waits for nobody."""
+    row = conn.execute("SELECT to_regclass(%s) IS NULL", (relation,)).fetchone()
+    return bool(row and row[0])
+
+
 def try_lock(conn: Connection, lock: Lock, *, shared: bool = False) -> bool:
     """Take a lock of the session if it is free; tell whether it was."""
     function = "pg_try_advisory_lock_shared" if shared else "pg_try_advisory_lock"

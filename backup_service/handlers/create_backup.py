@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import psycopg
 import structlog
 
 from backup_service import events as ev
 from backup_service.context import BackupContext, object_name, receipt_name
-from backup_service.events import Backup
 from backup_service.handlers.finish import finish_failed
+from backup_service.run import Run, Step
 from backup_service.snapshot.archive import WrittenArchive, make_header, write_archive
 from backup_service.snapshot.guard import hold_guard
 from backup_service.snapshot.proof import prove
@@ -31,12 +28,12 @@ from shared.archive.keyfile import KeyFile
 from shared.archive.manifest import BackupHeader
 from shared.archive.receipt import write_receipt
 from shared.audit import AuditEntry
+from shared.crashpoints import CrashPoint
 from shared.database import postgres_faults
 from shared.errors import (
     BackupFailedError,
     Cancelled,
     ConcurrencyConflict,
-    Interrupted,
     NoSpace,
     SecrynError,
 )
@@ -46,38 +43,10 @@ from shared.messages.topics import BACKUP_EVENTS
 
 log = structlog.get_logger(__name__)
 
-CANCEL_LOOK_S = 0.5
-
-
-@dataclass
-class _Run:
-    """One backup while it is made."""
-
-    context: BackupContext
-    backup: Backup
-    started_at: datetime
-    meta: EventMeta
-    last_look: float = 0.0
-
-    @property
-    def id(self) -> UUID:
-        return UUID(self.backup.backup_id)
-
-    def look(self) -> None:
-        """Go on, or raise Interrupted or Cancelled."""
-        if self.context.stop.is_set():
-            raise Interrupted("the service stopped while the backup was made")
-        if time.monotonic() - self.last_look < CANCEL_LOOK_S:
-            return
-        self.last_look = time.monotonic()
-        with postgres_faults("looking for a cancellation"), self.context.pool.connection() as conn:
-            if self.context.history.load(conn, self.backup.backup_id).cancel_requested:
-                raise Cancelled("the backup was cancelled")
-
-    def step(self, name: str, total_bytes: int | None = None) -> None:
-        """Show the step that begins."""
-        self.look()
-        self.context.progress.step(self.backup.backup_id, name, total_bytes)
+WRITTEN = CrashPoint("backup.write.uncommitted")
+STORED = CrashPoint("backup.write.committed")
+ANNOUNCING = CrashPoint("backup.announce.uncommitted")
+ANNOUNCED = CrashPoint("backup.announce.committed")
 
 
 def create_backup(context: BackupContext, backup_id: str) -> None:
@@ -87,17 +56,20 @@ def create_backup(context: BackupContext, backup_id: str) -> None:
         own = [parse_recipient(text) for text in _requested_recipients(context, backup_id)]
         identity = None if own else _new_identity(context)
         recipients = own or [identity.to_recipient()] if identity else own
-        run.step("waiting for the store")
+        run.step(Step.STORE)
         wait = bool(run.backup.facts["wait_for_restore"])
         with hold_guard(context.settings.postgres.dsn, wait=wait, look=run.look):
             _barrier(run)
+            run.step(Step.SNAPSHOT)
             with open_snapshot(context.settings.postgres.dsn) as snapshot:
                 check_tables(snapshot)
                 header = make_header(run.id, context.settings.place, snapshot, run.started_at)
                 written = _write(run, snapshot, header, recipients)
         _prove(run, written, identity)
         facts = _facts(run, header, written, identity, own)
+        run.step(Step.RECEIPT)
         write_receipt(context.objects, receipt_name(backup_id), facts, context.signer)
+        run.step(Step.ANNOUNCE)
         _announce(run, facts, identity, header)
     except SecrynError as error:
         _fail(run, error)
@@ -108,7 +80,7 @@ def create_backup(context: BackupContext, backup_id: str) -> None:
         context.progress.end(backup_id)
 
 
-def _start(context: BackupContext, backup_id: str) -> _Run:
+def _start(context: BackupContext, backup_id: str) -> Run:
     context.progress.begin(backup_id)
     with postgres_faults("starting the backup"), context.pool.connection() as conn:
         backup = context.history.load(conn, backup_id)
@@ -117,7 +89,7 @@ def _start(context: BackupContext, backup_id: str) -> _Run:
         started = NewEvent(ev.STARTED, {"backup_id": backup_id}, BACKUP_EVENTS)
         context.history.append(conn, backup_id, backup.version, [started], meta)
         backup = context.history.load(conn, backup_id)
-    return _Run(context, backup, datetime.now(UTC), meta)
+    return Run(context, backup, datetime.now(UTC), meta)
 
 
 def _requested_recipients(context: BackupContext, backup_id: str) -> list[str]:
@@ -132,7 +104,7 @@ def _new_identity(context: BackupContext) -> HybridIdentity | X25519Identity:
     return HybridIdentity.generate()
 
 
-def _barrier(run: _Run) -> None:
+def _barrier(run: Run) -> None:
     context = run.context
     if not run.backup.facts["at_position"]:
         timeout_s = context.settings.backup.barrier_timeout_s
@@ -140,18 +112,17 @@ def _barrier(run: _Run) -> None:
 
 
 def _write(
-    run: _Run, snapshot: Snapshot, header: BackupHeader, recipients: list[Recipient]
+    run: Run, snapshot: Snapshot, header: BackupHeader, recipients: list[Recipient]
 ) -> WrittenArchive:
     context, name = run.context, object_name(run.id)
     _check_space(context)
-    run.step("writing the archive")
+    run.step(Step.WRITE)
     writer = context.objects.create(name)
 
     def on_progress(read_bytes: int, total_bytes: int, rows: int) -> None:
-        run.look()
         # Others write to the same disk, and a full one takes PostgreSQL and Kafka with it.
         _check_space(context)
-        context.progress.advance(run.backup.backup_id, min(read_bytes, total_bytes), rows)
+        run.advance(min(read_bytes, total_bytes), rows)
 
     try:
         written = write_archive(
@@ -164,9 +135,11 @@ def _write(
             settings=context.settings.backup,
             on_progress=on_progress,
         )
+        WRITTEN.reach()
         writer.commit()
     finally:
         writer.abort()
+    STORED.reach()
     return written
 
 
@@ -177,20 +150,15 @@ def _check_space(context: BackupContext) -> None:
         raise NoSpace(f"the storage has {free} bytes free; a backup leaves at least {least}")
 
 
-def _prove(run: _Run, written: WrittenArchive, identity: Identity | None) -> None:
+def _prove(run: Run, written: WrittenArchive, identity: Identity | None) -> None:
     total = written.summary.size_bytes
-    run.step("proving it: reading it back", total)
-
-    def on_progress(read_bytes: int) -> None:
-        run.look()
-        run.context.progress.advance(run.backup.backup_id, read_bytes)
-
+    run.step(Step.PROVE, total)
     prover = identity if identity is not None else written.proof_identity
-    prove(run.context.objects, object_name(run.id), written.summary, prover, on_progress)
+    prove(run.context.objects, object_name(run.id), written.summary, prover, run.advance)
 
 
 def _facts(
-    run: _Run,
+    run: Run,
     header: BackupHeader,
     written: WrittenArchive,
     identity: Identity | None,
@@ -229,7 +197,7 @@ def _facts(
 
 
 def _announce(
-    run: _Run, facts: dict[str, Any], identity: Identity | None, header: BackupHeader
+    run: Run, facts: dict[str, Any], identity: Identity | None, header: BackupHeader
 ) -> None:
     """Append BackupCreated; the key begins to wait in the same transaction."""
     context = run.context
@@ -251,17 +219,19 @@ def _announce(
             )
             context.keys.deposit(conn, run.id, key_file.render())
         _audit(run, conn, offset=header.offset)
+        ANNOUNCING.reach()
+    ANNOUNCED.reach()
     log.info("backup.created", backup_id=run.backup.backup_id, offset=header.offset,
              size_bytes=facts["size_bytes"], duration_s=facts["duration_s"])  # fmt: skip
 
 
-def _fail(run: _Run, error: SecrynError) -> None:
+def _fail(run: Run, error: SecrynError) -> None:
     """Leave nothing behind, and say why."""
     fault = {"code": error.code, "message": error.message, "hint": error.advice}
     finish_failed(run.context, run.backup.backup_id, fault, run.meta)
 
 
-def _audit(run: _Run, conn: psycopg.Connection[Any], offset: int) -> None:
+def _audit(run: Run, conn: psycopg.Connection[Any], offset: int) -> None:
     entry = AuditEntry(
         "backup.created", "success", run.meta.actor, "backup", run.backup.backup_id,
         log_offset=offset,

@@ -10,12 +10,17 @@ import structlog
 from backup_service import events as ev
 from backup_service.context import BackupContext, object_name, receipt_name
 from shared.audit import AuditEntry
+from shared.crashpoints import CrashPoint
 from shared.database import postgres_faults
 from shared.errors import Cancelled, ConcurrencyConflict, PostgresUnavailable
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.topics import BACKUP_EVENTS
 
 log = structlog.get_logger(__name__)
+
+FAILING = CrashPoint("backup.fail.appended")
+CLEARED = CrashPoint("backup.fail.uncommitted")
+FAILED = CrashPoint("backup.fail.committed")
 
 
 def finish_failed(
@@ -43,13 +48,16 @@ def finish_failed(
                     return
                 context.history.append(conn, backup_id, backup.version, [event], meta)
                 context.audit.record(conn, entry, meta.correlation_id)
+                FAILING.reach()
                 remove_remains(context, backup_id)
+                CLEARED.reach()
         except ConcurrencyConflict:
             continue
         except PostgresUnavailable:
             # Recovery at the next start finds it running without a runner.
             log.warning("backup.failure_unrecorded", backup_id=backup_id, code=fault["code"])
             return
+        FAILED.reach()
         log.warning("backup.failed", backup_id=backup_id, code=fault["code"],
                     reason=fault["message"])  # fmt: skip
         return

@@ -12,11 +12,14 @@ from backup_service.snapshot.guard import open_fence
 from serving.requester import Requester
 from shared.archive.age import recipient_fingerprint
 from shared.audit import AuditEntry
+from shared.crashpoints import CrashPoint
 from shared.database import Connection, postgres_faults
 from shared.errors import AccessError, ConcurrencyConflict, ConflictError, RestoreInProgress
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.between import CANCEL_PERMISSION
 from shared.messages.topics import BACKUP_EVENTS
+
+STORED = CrashPoint("backup.request.stored")
 
 
 def request_backup(
@@ -54,7 +57,9 @@ def request_backup(
             with suppress(ConcurrencyConflict), conn.transaction():
                 context.history.append(conn, backup_id, 0, [requested], meta)
                 context.audit.record(conn, entry, requester.correlation_id)
-        return context.history.get(conn, backup_id)
+        shown = context.history.get(conn, backup_id)
+    STORED.reach()
+    return shown
 
 
 def _check_fence(conn: Connection, command: CreateBackup) -> None:

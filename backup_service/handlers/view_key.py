@@ -12,10 +12,15 @@ from backup_service.context import BackupContext
 from serving.requester import Requester
 from shared.archive.age import parse_recipient
 from shared.audit import AuditEntry
+from shared.crashpoints import CrashPoint
 from shared.database import postgres_faults
 from shared.errors import ConflictError, KeyExpired, KeyNotReady, UsageError
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.topics import BACKUP_EVENTS
+
+VIEWING = CrashPoint("backup.view.uncommitted")
+VIEWED = CrashPoint("backup.view.committed")
+DESTROYED = CrashPoint("backup.view.destroyed")
 
 
 class ViewKey(BaseModel):
@@ -75,7 +80,10 @@ def view_key(
                 "key.view", "success", requester.name, "backup", backup_id, requester.source
             )
             context.audit.record(conn, entry, requester.correlation_id)
+            VIEWING.reach()
+    VIEWED.reach()
     # The row first, committed, then the key: killed in between, `tidy` does it at the next start.
     # Nor may a fault here keep the answer back: nobody could ask for it a second time.
     context.keys.destroy_or_later(identity)
+    DESTROYED.reach()
     return {"backup_id": backup_id, "sealed_key": viewing.sealed.hex()}

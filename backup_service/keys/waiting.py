@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from shared.archive.age import parse_recipient, recipient_fingerprint, seal
+from shared.crashpoints import CrashPoint
 from shared.database import Connection
 from shared.errors import KeyAlreadyViewed, KeyExpired, KeyNotReady, UnknownSetting
 from shared.secretfiles import fsync_folder, read_secret_file, write_secret_file
@@ -41,6 +42,9 @@ CREATE TABLE IF NOT EXISTS backup.waiting_keys (
 """
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
+
+DEPOSITING = CrashPoint("backup.key.written")
+OVERWRITTEN = CrashPoint("backup.key.overwritten")
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class WaitingKeys:
         """
         kek, nonce = os.urandom(_KEY_BYTES), os.urandom(_NONCE_BYTES)
         write_secret_file(self._path(backup_id), kek.hex().encode("ascii"), exist_ok=True)
+        DEPOSITING.reach()
         sealed = nonce + AESGCM(kek).encrypt(nonce, key_file_text.encode(), backup_id.bytes)
         conn.execute(
             "INSERT INTO backup.waiting_keys (backup_id, sealed_waiting) VALUES (%s, %s)",
@@ -149,6 +154,7 @@ class WaitingKeys:
                 os.fsync(file.fileno())
         except FileNotFoundError:
             return
+        OVERWRITTEN.reach()
         path.unlink(missing_ok=True)
         fsync_folder(self._folder)
 

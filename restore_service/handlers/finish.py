@@ -17,6 +17,7 @@ from restore_service.staging import (
 )
 from restore_service.voided import count_voided
 from shared.audit import AuditEntry
+from shared.crashpoints import CrashPoint
 from shared.database import postgres_faults
 from shared.errors import (
     Cancelled,
@@ -29,6 +30,13 @@ from shared.instance.events import RestoreAborted
 from shared.messages.topics import INSTANCE_EVENTS, RESTORE_EVENTS
 
 log = structlog.get_logger(__name__)
+
+COMPLETE_OPEN = CrashPoint("restore.complete.uncommitted")
+COMPLETED = CrashPoint("restore.complete.committed")
+GIVING_UP = CrashPoint("restore.abort.begun")
+STAGING_DROPPED = CrashPoint("restore.abort.staging_dropped")
+END_OPEN = CrashPoint("restore.abort.uncommitted")
+END_RECORDED = CrashPoint("restore.abort.committed")
 
 
 def complete_restore(
@@ -52,6 +60,8 @@ def complete_restore(
             log_offset=restore.facts["fence_offset"],
         )  # fmt: skip
         context.audit.record(conn, entry, meta.correlation_id)
+        COMPLETE_OPEN.reach()
+    COMPLETED.reach()
     log.info("restore.completed", restore_id=restore_id, duration_s=duration_s)
 
 
@@ -80,7 +90,9 @@ def _give_up_once(
     if restore.cut_over:
         complete_restore(context, restore_id, meta, None)
         return
+    GIVING_UP.reach()
     _drop_staging(context, restore_id)
+    STAGING_DROPPED.reach()
     if restore.ended:
         # Another process took this one for dead: it said so, and that is the end.
         log.warning("restore.ended_elsewhere", restore_id=restore_id, code=error.code)
@@ -100,6 +112,8 @@ def _give_up_once(
             message=error.message,
         )  # fmt: skip
         context.audit.record(conn, entry, meta.correlation_id)
+        END_OPEN.reach()
+    END_RECORDED.reach()
     log.warning("restore.ended", restore_id=restore_id, code=error.code, reason=error.message)
 
 

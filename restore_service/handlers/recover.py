@@ -17,6 +17,7 @@ from restore_service.handlers.finish import (
     give_up,
 )
 from restore_service.staging import (
+    become_owner,
     before_name,
     drop_if_possible,
     leftover_schemas,
@@ -25,6 +26,7 @@ from restore_service.staging import (
 )
 from restore_service.unseen import read_unseen
 from restore_service.uploads import drop_old_uploads
+from shared.crashpoints import CrashPoint
 from shared.database import postgres_faults
 from shared.errors import Interrupted, LogLost
 from shared.eventstore import EventMeta, NewEvent
@@ -33,6 +35,11 @@ from shared.messages.topics import RESTORE_EVENTS
 log = structlog.get_logger(__name__)
 
 RunnerLives = Callable[[str], bool]
+
+ABANDONED = CrashPoint("restore.recover.abandoned")
+LOWERING = CrashPoint("restore.recover.fence_uncommitted")
+LOWERED = CrashPoint("restore.recover.fence_lowered")
+DROPPING = CrashPoint("restore.recover.previous_uncommitted")
 
 
 def recover_restores(context: RestoreContext, runner_lives: RunnerLives) -> None:
@@ -60,6 +67,7 @@ def _end_abandoned(context: RestoreContext, runner_lives: RunnerLives) -> None:
         if restore.runner != context.runner and runner_lives(restore.runner):
             continue
         log.warning("restore.recovering", restore_id=restore.restore_id, cut_over=restore.cut_over)
+        ABANDONED.reach()
         meta = EventMeta(SERVICE, restore.facts["correlation_id"], restore.restore_id)
         if restore.cut_over:
             complete_restore(context, restore.restore_id, meta, None)
@@ -98,6 +106,8 @@ def _lower_left_fence(context: RestoreContext) -> None:
             event = abort_event(str(owner), position.fence_no, "unknown_restore")
             context.store.append(conn, stream, 0, [event], EventMeta(SERVICE, str(owner)))
         lowered = lower_fence(conn, owner, unseen.highest_fence_no)
+        LOWERING.reach()
+    LOWERED.reach()
     if lowered:
         log.warning("fence.lowered", restore_id=str(owner), fence_no=position.fence_no)
 
@@ -113,9 +123,8 @@ def _drop_remains(context: RestoreContext) -> None:
         for schema in set(staging) - needed:
             if drop_if_possible(conn, schema):
                 log.warning("staging.dropped", schema=schema)
-        for restore_id in _undo_is_over(context, kept):
-            if drop_if_possible(conn, before_name(restore_id)):
-                _note_dropped(context, restore_id)
+    for restore_id in _undo_is_over(context, kept):
+        _drop_previous(context, restore_id)
 
 
 def _undo_is_over(context: RestoreContext, kept: Sequence[str]) -> list[str]:
@@ -135,11 +144,18 @@ def _undo_is_over(context: RestoreContext, kept: Sequence[str]) -> list[str]:
     return [i for i in known if i != last.restore_id or datetime.now(UTC) > open_until]
 
 
-def _note_dropped(context: RestoreContext, restore_id: str) -> None:
-    with context.transaction("noting a dropped state") as conn:
+def _drop_previous(context: RestoreContext, restore_id: str) -> None:
+    """Drop what a restore replaced and say so, both or neither."""
+    with context.transaction("dropping a replaced state") as conn:
+        become_owner(conn)
+        gone = drop_if_possible(conn, before_name(restore_id))
+        conn.execute("RESET ROLE")
+        if not gone:
+            return
         restore = context.history.load(conn, restore_id)
         event = NewEvent(ev.PREVIOUS_DROPPED, {"restore_id": restore_id}, RESTORE_EVENTS)
         context.history.append(
             conn, restore_id, restore.version, [event], EventMeta(SERVICE, restore_id)
         )
+        DROPPING.reach()
     log.info("restore.previous_dropped", restore_id=restore_id)

@@ -16,6 +16,7 @@ from uuid import UUID
 import psycopg
 import structlog
 
+from shared.crashpoints import CrashPoint
 from shared.database import Connection, Lock, postgres_faults, try_lock
 from shared.errors import ConflictError, KafkaUnavailable, SecrynError, UnavailableError
 from shared.eventstore.store import Delivery, EventStore, StoredEvent
@@ -27,6 +28,11 @@ log = structlog.get_logger(__name__)
 BATCH = 200
 IDLE_S = 0.05
 RETRY_S = 0.5
+# A producer that lost its broker may stay silent for ever: a new one says at once how things are.
+PUBLISH_WAIT_S = 5.0
+
+SENT = CrashPoint("relay.sent")
+PUBLISHED = CrashPoint("relay.published")
 
 
 class Relay:
@@ -88,6 +94,7 @@ class Relay:
             event for event in events if event.topic is not None and event.event_id not in found
         ]
         delivered = self._send(producer, waiting) if waiting else {}
+        PUBLISHED.reach()
         with conn.transaction():
             self._store.note_relayed(conn, events[-1].position, delivered)
         return True
@@ -102,8 +109,9 @@ class Relay:
                 for event in events
             ]
             for event, sent in pending:
-                place = sent.result()
+                place = sent.result(PUBLISH_WAIT_S)
                 delivered[event] = Delivery(place.topic, place.offset)
+            SENT.reach()
         return delivered
 
     def _full_topic(self, event: StoredEvent) -> str:

@@ -17,13 +17,15 @@ import signal
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pytest
 
+from cli.connect import connected
+from cli.platform import platform
 from deploy.embedded.stack import status
 from shared.crashpoints import ENV
 from tests.plugins.instance import eventually
@@ -46,9 +48,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def one_or_all(
     config: pytest.Config, points: Sequence[T], victims: Sequence[str]
 ) -> list[tuple[T, str]]:
-    """Return each point with the next of ``victims``, or with all of them if it is asked for."""
+    """Return each point with the next of ``victims``, or with all of them if it is asked for.
+
+    Who stands among ``victims`` more than once has its turn more often.
+    """
     if config.getoption("--all-faults"):
-        return [(point, victim) for point in points for victim in victims]
+        return [(point, victim) for point in points for victim in dict.fromkeys(victims)]
     return [(point, victims[n % len(victims)]) for n, point in enumerate(points)]
 
 
@@ -81,6 +86,7 @@ class Crashing:
 
     live: Live
     points: Points
+    _clients: ExitStack
     _ends: Counter[str] = field(default_factory=Counter)
     _gone: set[int] = field(default_factory=set)
 
@@ -109,21 +115,31 @@ class Crashing:
         """Return when everything runs again."""
         if self._ends["supervisor"]:
             self._ends.clear()
-            self.live.stack.up()
+            # It gives up waiting sooner than we do, and the stack stays up.
+            self.live.stack.secryn("up", check=False)
+            self._connect_anew()
 
         def healthy() -> bool:
             found = self._status()
             new = not self._gone & {process["pid"] for process in found["processes"]}
             return new and bool(found["healthy"])
 
-        eventually(healthy, "everything runs again", 60)
+        eventually(healthy, "everything runs again", 90)
         self._gone.clear()
+
+    def _connect_anew(self) -> None:
+        # While nothing ran, another stack of this machine may have taken the ports.
+        state = self.live.stack.state
+        self._clients.close()
+        self.live.services = self._clients.enter_context(connected(state))
+        self.live.platform = self._clients.enter_context(platform(state))
 
     def rest(self) -> None:
         """Start the stack anew before a part is given up."""
         if any(ends >= _ENDS_OF_A_PART for ends in self._ends.values()):
             self.live.stack.down()
             self.live.stack.up()
+            self._connect_anew()
             self._ends.clear()
 
 
@@ -133,6 +149,7 @@ def crashing() -> Iterator[Crashing]:
     with (
         tempfile.TemporaryDirectory(prefix="secryn points ") as folder,
         live_stack(**{ENV: folder}) as live,
+        ExitStack() as clients,
     ):
         live.stack.secryn("sample", "load")
-        yield Crashing(live, Points(Path(folder)))
+        yield Crashing(live, Points(Path(folder)), clients)
