@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from uuid import UUID, uuid5
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -12,6 +12,9 @@ from shared.errors import MessageUnreadable, PartialScope, UsageError
 
 RESTORE_INSTANCE = "com.secryn.restore.run.v1"
 UNDO_RESTORE = "com.secryn.restore.undo.v1"
+APPROVE_RESTORE = "com.secryn.restore.approve.v1"
+START_RESTORE = "com.secryn.restore.start.v1"
+CHANGE_APPROVAL = "com.secryn.restore.change_approval.v1"
 _RESTORES = UUID("0f0b6c52-6d55-5d0e-8a55-6c9d2b6a1f7d")
 SCOPE_FIELDS = frozenset(
     {"project", "projects", "vault", "vaults", "secret", "secrets", "tables", "only", "scope",
@@ -22,18 +25,24 @@ RollForward = Literal["latest"] | Annotated[int, Field(ge=0)] | AwareDatetime
 # The SHA-256 of a secret that the client made: who shows it may watch and undo this restore.
 ReceiptDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Line = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]*$")]
+# The hex of an age file, sealed to the present recipient.
+SealedKey = Annotated[str, Field(pattern=r"^([0-9a-f]{2})+$", max_length=256 * 1024, repr=False)]
 
 
 class RestoreInstance(BaseModel):
-    """Replace the whole instance by a backup; ``sealed_key`` is the hex of an age file."""
+    """Replace the whole instance by a backup.
+
+    ``SEALED_FOR`` stands in the sealed body: a key that was sealed for one kind of command opens
+    nothing for another.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    SEALED_FOR: ClassVar[str | None] = None
+
     command_id: UUID
     target_instance_id: UUID
-    sealed_key: Annotated[
-        str, Field(pattern=r"^([0-9a-f]{2})+$", max_length=256 * 1024, repr=False)
-    ]
+    sealed_key: SealedKey
     reason: Line
     backup_id: UUID | None = None
     upload_id: UUID | None = None
@@ -45,6 +54,8 @@ class RestoreInstance(BaseModel):
     outside_window: Line | None = None
     running_backup: Literal["wait", "cancel"] = "wait"
     receipt_sha256: ReceiptDigest | None = None
+    # Why the operator does not wait for another person's approval.
+    break_glass: Line | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -56,6 +67,49 @@ class RestoreInstance(BaseModel):
     def restore_id(self) -> UUID:
         """Return the id of the restore that this command makes."""
         return uuid5(_RESTORES, str(self.command_id))
+
+
+class ApprovedRestore(RestoreInstance):
+    """The command that was approved, with its key given again."""
+
+    SEALED_FOR: ClassVar[str | None] = "start"
+
+
+class StartRestore(BaseModel):
+    """Begin a restore that was approved; the sealed body names the command that asked for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command_id: UUID
+    restore_id: UUID
+    sealed_key: SealedKey
+    receipt_sha256: ReceiptDigest | None = None
+
+
+class Approve(BaseModel):
+    """Approve what another person asked for: a restore, or a change of the policy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command_id: UUID
+    restore_id: UUID | None = None
+    change_id: UUID | None = None
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Self:
+        if (self.restore_id is None) == (self.change_id is None):
+            raise ValueError("name either restore_id or change_id")
+        return self
+
+
+class ChangeApproval(BaseModel):
+    """Have restores approved by a second person, or not any more; its id is that of the change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command_id: UUID
+    required: bool
+    reason: Line
 
 
 class UndoRestore(BaseModel):

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from prometheus_client import Counter
+
 from restore_service.commands import RestoreInstance, UndoRestore
 from restore_service.history import History
+from restore_service.metrics import glass_counter
 from restore_service.recipient.keys import RecipientKeys
 from restore_service.settings import RestoreServiceSettings
 from serving.progress import ProgressBoard
@@ -67,6 +70,7 @@ class RestoreContext:
     stop: threading.Event
     runner: str
     accepted: dict[str, Accepted] = field(default_factory=dict, repr=False)
+    glass_broken: Counter = field(default_factory=glass_counter)
 
     def record(self, entry: AuditEntry, correlation_id: str) -> None:
         """Record an audit entry in a transaction of its own."""

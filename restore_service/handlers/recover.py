@@ -11,6 +11,7 @@ import structlog
 from restore_service import events as ev
 from restore_service.context import SERVICE, RestoreContext
 from restore_service.fence import lower_fence, present_position
+from restore_service.handlers.expire_waiting import expire_waiting
 from restore_service.handlers.finish import (
     abort_event,
     complete_restore,
@@ -36,10 +37,11 @@ RunnerLives = Callable[[str], bool]
 
 
 def recover_restores(context: RestoreContext, runner_lives: RunnerLives) -> None:
-    """End restores that nobody runs, lower fences that were left, drop what nobody needs.
+    """End restores that nobody runs or approves, lower left fences, drop what nobody needs.
 
     Only the holder of the worker's lock may call this. Raises PostgresUnavailable.
     """
+    expire_waiting(context)
     _end_abandoned(context, runner_lives)
     _lower_left_fence(context)
     _drop_remains(context)
@@ -48,7 +50,8 @@ def recover_restores(context: RestoreContext, runner_lives: RunnerLives) -> None
 def _end_abandoned(context: RestoreContext, runner_lives: RunnerLives) -> None:
     with context.transaction("looking for abandoned restores") as conn:
         restores = [context.history.load(conn, i) for i in context.history.open_ids(conn)]
-    needed = {str(restore.facts["upload_id"]) for restore in restores}
+        waiting = [context.history.load(conn, i) for i in context.history.waiting_ids(conn)]
+    needed = {str(restore.facts["upload_id"]) for restore in (*restores, *waiting)}
     drop_old_uploads(context.uploads, needed)
     for restore in restores:
         if restore.restore_id in context.accepted:

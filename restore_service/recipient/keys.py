@@ -120,6 +120,8 @@ class RecipientKeys:
             expected["backup_id"] = str(command.backup_id)
         else:
             expected["sha256"] = upload_sha256
+        if command.SEALED_FOR is not None:
+            expected["action"] = command.SEALED_FOR
         if not isinstance(body, dict) or set(body) != {*expected, "key"}:
             raise SealedKeyRefused("the sealed key's body has not the fields that it must have")
         wrong = [name for name, value in expected.items() if body[name] != value]
