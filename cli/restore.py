@@ -7,26 +7,27 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import approval
+from cli.approval import tell_waiting
 from cli.confirm import confirm_instance
 from cli.connect import Connected, connected
 from cli.options import DEFAULT_STATE, Json, MeantEnvironment, State, TokenFile
 from cli.output import command, emit
-from cli.progress import shown
-from shared.client.restores import RECEIPT_KIND, new_receipt_secret, receipt_of
-from shared.errors import RestoreFailedError, UsageError, error_class
-from shared.secretfiles import read_secret_file, write_secret_file
+from cli.watching import (
+    ReceiptFile,
+    raise_unless_restored,
+    read_key,
+    tell_restored,
+    watched,
+)
+from shared.client.restores import AWAITING_APPROVAL, RECEIPT_KIND, new_receipt_secret
+from shared.errors import UsageError
+from shared.secretfiles import read_secret_file
 
 app = typer.Typer(help="Restores: the whole instance, or nothing.", no_args_is_help=True)
 
 Reason = Annotated[str, typer.Option(help="Why; stands in the history.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-ReceiptFile = Annotated[
-    Path | None,
-    typer.Option(
-        dir_okay=False,
-        help="Where the receipt goes, which watches and undoes this restore; default: in the state.",
-    ),
-]
 RestoreId = Annotated[str, typer.Argument(metavar="RESTORE", help="Id of the restore.")]
 
 
@@ -63,6 +64,13 @@ def run(
     outside_window: Annotated[
         str | None, typer.Option(metavar="REASON", help="Why outside of the maintenance windows.")
     ] = None,
+    local: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REASON",
+            help="Break the glass: do without the approval, as the local operator. It is heard.",
+        ),
+    ] = None,
     receipt_file: ReceiptFile = None,
     reason: Reason = "by hand",
     yes: Yes = False,
@@ -70,10 +78,10 @@ def run(
     state: State = DEFAULT_STATE,
     as_json: Json = False,
 ) -> None:
-    """Replace the whole instance by a backup."""
+    """Replace the whole instance by a backup; where the policy says so, ask for it to be approved."""
     if (backup is None) == (file is None):
         raise UsageError("give either --backup ID or --file F")
-    key_text, secret = _read_key(key_file), new_receipt_secret()
+    key_text, secret = read_key(key_file), new_receipt_secret()
     with connected(state, token_file) as stack:
         confirm_instance(
             stack, instance, yes, "This replaces EVERYTHING in", environment, also=_space
@@ -92,10 +100,14 @@ def run(
             outside_window=outside_window,
             cancel_running_backup=cancel_running_backup,
             receipt_secret=secret,
+            break_glass=local,
         )
-        restore = _watched(stack, restore["restore_id"], secret, receipt_file, as_json)
-    _raise_unless_restored(restore)
-    emit(restore, as_json, lambda: _tell(restore))
+        if restore["state"] == AWAITING_APPROVAL:
+            emit(restore, as_json, lambda: tell_waiting(restore))
+            return
+        restore = watched(stack, restore["restore_id"], secret, receipt_file, as_json)
+    raise_unless_restored(restore)
+    emit(restore, as_json, lambda: tell_restored(restore))
 
 
 def _roll_forward(text: str | None) -> str | int | None:
@@ -131,8 +143,8 @@ def undo(
             environment=environment,
             receipt_secret=secret,
         )
-        undone = _watched(stack, undone["restore_id"], secret, receipt_file, as_json)
-    _raise_unless_restored(undone)
+        undone = watched(stack, undone["restore_id"], secret, receipt_file, as_json)
+    raise_unless_restored(undone)
     emit(undone, as_json, lambda: _tell_undo(undone))
 
 
@@ -144,29 +156,9 @@ def _named_by_receipt(token_file: Path | None) -> str | None:
     return rest.partition(".")[0] if kind == RECEIPT_KIND else None
 
 
-def _watched(
-    stack: Connected, restore_id: str, secret: str, receipt_file: Path | None, as_json: bool
-) -> dict[str, Any]:
-    """Keep the receipt, and watch with it: what started the restore may end with it."""
-    file = receipt_file or stack.folder.root / "receipts" / restore_id
-    file.parent.mkdir(mode=0o700, exist_ok=True)
-    receipt = receipt_of(restore_id, secret)
-    write_secret_file(file, f"{receipt}\n".encode("ascii"), exist_ok=True)
-    watching = stack.restores.with_receipt(receipt)
-    with watching.connection, shown("Restore", quiet=as_json) as progress:
-        return watching.wait(restore_id, progress) | {"receipt_file": str(file)}
-
-
 def _tell_undo(undone: dict[str, Any]) -> None:
     typer.echo(f"Undo {undone['restore_id']}: {undone['state']}, epoch {undone['epoch']}")
     typer.echo(f"The instance is what it was before restore {undone['undo_of']}.")
-
-
-def _read_key(key_file: Path) -> str:
-    try:
-        return key_file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the key file {key_file} cannot be read ({error})") from error
 
 
 def _space(stack: Connected) -> str:
@@ -183,28 +175,6 @@ def _bytes(count: int | None) -> str:
     return "of unknown size" if count is None else f"{count:,} bytes"
 
 
-def _raise_unless_restored(restore: dict[str, Any]) -> None:
-    if restore["state"] == "restored":
-        return
-    fault = restore.get("error") or {}
-    raise error_class(str(fault.get("code", RestoreFailedError.code)))(
-        str(fault.get("message", f"the restore {restore['restore_id']} was {restore['state']}")),
-        hint=fault.get("hint"),
-    )
-
-
-def _tell(restore: dict[str, Any]) -> None:
-    typer.echo(f"Restore {restore['restore_id']}: {restore['state']}, epoch {restore['epoch']}")
-    typer.echo("The instance is what it was at the backup; every table's digest is the same.")
-    rolled = restore["proof"].get("roll_forward")
-    if rolled:
-        typer.echo(f"Then rolled forward to offset {rolled['to']}: {rolled['applied']:,} events.")
-    typer.echo(
-        "Until the window is over: secryn restore undo --instance ID "
-        f"[--token-file {restore['receipt_file']}]"
-    )
-
-
 @app.command("list")
 @command
 def list_restores(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
@@ -217,7 +187,7 @@ def list_restores(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
             typer.echo("No restores yet.")
         for restore in found["restores"]:
             typer.echo(
-                f"{restore['restore_id']}  {restore['state']:<9}  "
+                f"{restore['restore_id']}  {restore['state']:<17}  "
                 f"backup {restore.get('backup_id') or '-'}  {restore.get('requested_at', '')}"
             )
 
@@ -245,3 +215,8 @@ def cancel(restore_id: RestoreId, state: State = DEFAULT_STATE, as_json: Json = 
     with connected(state) as stack:
         restore = stack.restores.cancel(restore_id)
     emit(restore, as_json)
+
+
+app.command()(approval.approve)
+app.command()(approval.start)
+app.add_typer(approval.app, name="approval")
