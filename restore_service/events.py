@@ -127,7 +127,7 @@ def fold_restore(restore_id: object, events: Iterable[StoredEvent]) -> Restore:
 
 def _apply(restore: Restore, event: StoredEvent) -> None:
     if event.type == REQUESTED:
-        restore.runner = event.data.get("runner", "")
+        restore.runner = event.data["runner"] or ""
         if event.data.get("expires_at") is not None:
             restore.state = AWAITING_APPROVAL
     elif event.type == START_REQUESTED:
@@ -148,7 +148,8 @@ def _facts_of(event: StoredEvent) -> dict[str, Any]:
     data, at = event.data, event.occurred_at.isoformat()
     if event.type == REQUESTED:
         shown = {name: value for name, value in data.items() if name not in _KEPT}
-        return {"kind": "restore", "undo_of": None, "approved_by": None} | shown | {
+        nothing_yet = {"undo_of": None, "approved_by": None, "glass_broken": None}
+        return {"kind": "restore"} | nothing_yet | shown | {
             "requested_by": event.actor, "requested_at": at,
             "correlation_id": event.correlation_id, "epoch": None, "error": None,
         }  # fmt: skip
