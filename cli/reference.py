@@ -48,6 +48,8 @@ def errors_page() -> str:
             "Kafka the code stands in the answering event.",
             "",
             "Exit 0 is success, 1 an unexpected error, 130 an interruption at the keyboard.",
+            "`secryn restore run` also ends with 0 where the policy asks for an approval: then nothing",
+            "was restored yet, and the `state` that it prints is `awaiting_approval`.",
             "",
             "| code | exit | HTTP | same call may succeed later | what to do |",
             "|---|---|---|---|---|",

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import rehearse
+from cli import approval, rehearse
+from cli.approval import tell_waiting
 from cli.confirm import confirm_instance
 from cli.connect import Connected, connected
 from cli.options import DEFAULT_STATE, Json, MeantEnvironment, State, TokenFile
 from cli.output import command, emit
-from cli.preview import preview, tell_revoked
-from cli.progress import shown
+from cli.preview import preview
 from cli.sources import (
     Backup,
     File,
@@ -26,21 +26,14 @@ from cli.sources import (
     roll_forward_of,
 )
 from cli.voided import reapply, voided
-from shared.client.restores import RECEIPT_KIND, new_receipt_secret, receipt_of
-from shared.errors import RestoreFailedError, error_class
-from shared.secretfiles import read_secret_file, write_secret_file
+from cli.watching import ReceiptFile, raise_unless_restored, tell_restored, watched
+from shared.client.restores import AWAITING_APPROVAL, RECEIPT_KIND, new_receipt_secret
+from shared.secretfiles import read_secret_file
 
 app = typer.Typer(help="Restores: the whole instance, or nothing.", no_args_is_help=True)
 
 Reason = Annotated[str, typer.Option(help="Why; stands in the history.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-ReceiptFile = Annotated[
-    Path | None,
-    typer.Option(
-        dir_okay=False,
-        help="Where the receipt goes, which watches and undoes this restore; default: in the state.",
-    ),
-]
 RestoreId = Annotated[str, typer.Argument(metavar="RESTORE", help="Id of the restore.")]
 
 app.command()(preview)
@@ -76,6 +69,13 @@ def run(
             help="Remove again, right behind the restore, what access was removed since the backup.",
         ),
     ] = False,
+    local: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REASON",
+            help="Break the glass: do without the approval, as the local operator. It is heard.",
+        ),
+    ] = None,
     receipt_file: ReceiptFile = None,
     reason: Reason = "by hand",
     yes: Yes = False,
@@ -83,7 +83,7 @@ def run(
     state: State = DEFAULT_STATE,
     as_json: Json = False,
 ) -> None:
-    """Replace the whole instance by a backup."""
+    """Replace the whole instance by a backup; where the policy says so, ask for it to be approved."""
     check_one_source(backup, file)
     key_text, secret = read_key(key_file), new_receipt_secret()
     with connected(state, token_file) as stack:
@@ -105,10 +105,14 @@ def run(
             cancel_running_backup=cancel_running_backup,
             receipt_secret=secret,
             revoke_returning=revoke_returning,
+            break_glass=local,
         )
-        restore = _watched(stack, restore["restore_id"], secret, receipt_file, as_json)
-    _raise_unless_restored(restore)
-    emit(restore, as_json, lambda: _tell(restore))
+        if restore["state"] == AWAITING_APPROVAL:
+            emit(restore, as_json, lambda: tell_waiting(restore))
+            return
+        restore = watched(stack, restore["restore_id"], secret, receipt_file, as_json)
+    raise_unless_restored(restore)
+    emit(restore, as_json, lambda: tell_restored(restore))
 
 
 @app.command()
@@ -138,8 +142,8 @@ def undo(
             environment=environment,
             receipt_secret=secret,
         )
-        undone = _watched(stack, undone["restore_id"], secret, receipt_file, as_json)
-    _raise_unless_restored(undone)
+        undone = watched(stack, undone["restore_id"], secret, receipt_file, as_json)
+    raise_unless_restored(undone)
     emit(undone, as_json, lambda: _tell_undo(undone))
 
 
@@ -149,19 +153,6 @@ def _named_by_receipt(token_file: Path | None) -> str | None:
         return None
     kind, _, rest = read_secret_file(token_file).decode("ascii").partition(".")
     return rest.partition(".")[0] if kind == RECEIPT_KIND else None
-
-
-def _watched(
-    stack: Connected, restore_id: str, secret: str, receipt_file: Path | None, as_json: bool
-) -> dict[str, Any]:
-    """Keep the receipt, and watch with it: what started the restore may end with it."""
-    file = receipt_file or stack.folder.root / "receipts" / restore_id
-    file.parent.mkdir(mode=0o700, exist_ok=True)
-    receipt = receipt_of(restore_id, secret)
-    write_secret_file(file, f"{receipt}\n".encode("ascii"), exist_ok=True)
-    watching = stack.restores.with_receipt(receipt)
-    with watching.connection, shown("Restore", quiet=as_json) as progress:
-        return watching.wait(restore_id, progress) | {"receipt_file": str(file)}
 
 
 def _tell_undo(undone: dict[str, Any]) -> None:
@@ -183,34 +174,6 @@ def _bytes(count: int | None) -> str:
     return "of unknown size" if count is None else f"{count:,} bytes"
 
 
-def _raise_unless_restored(restore: dict[str, Any]) -> None:
-    if restore["state"] == "restored":
-        return
-    fault = restore.get("error") or {}
-    raise error_class(str(fault.get("code", RestoreFailedError.code)))(
-        str(fault.get("message", f"the restore {restore['restore_id']} was {restore['state']}")),
-        hint=fault.get("hint"),
-    )
-
-
-def _tell(restore: dict[str, Any]) -> None:
-    typer.echo(f"Restore {restore['restore_id']}: {restore['state']}, epoch {restore['epoch']}")
-    typer.echo("The instance is what it was at the backup; every table's digest is the same.")
-    rolled = restore["proof"].get("roll_forward")
-    if rolled:
-        typer.echo(f"Then rolled forward to offset {rolled['to']}: {rolled['applied']:,} events.")
-    tell_revoked(restore.get("revoked"))
-    if restore["voided"] and restore["voided"]["total"]:
-        typer.echo(
-            f"Written behind the fence, and void: {restore['voided']['total']:,} events; "
-            f"secryn restore voided {restore['restore_id']}"
-        )
-    typer.echo(
-        "Until the window is over: secryn restore undo --instance ID "
-        f"[--token-file {restore['receipt_file']}]"
-    )
-
-
 @app.command("list")
 @command
 def list_restores(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
@@ -223,7 +186,7 @@ def list_restores(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
             typer.echo("No restores yet.")
         for restore in found["restores"]:
             typer.echo(
-                f"{restore['restore_id']}  {restore['state']:<9}  "
+                f"{restore['restore_id']}  {restore['state']:<17}  "
                 f"backup {restore.get('backup_id') or '-'}  {restore.get('requested_at', '')}"
             )
 
@@ -256,3 +219,6 @@ def cancel(restore_id: RestoreId, state: State = DEFAULT_STATE, as_json: Json = 
 app.command("rehearse")(rehearse.rehearse)
 app.command("chain")(rehearse.chain)
 app.add_typer(rehearse.app, name="rehearsal")
+app.command()(approval.approve)
+app.command()(approval.start)
+app.add_typer(approval.app, name="approval")

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from uuid import uuid4
 
+from prometheus_client import CollectorRegistry
+
 from restore_service import events as ev
+from restore_service.api.approvals import create_approval_routes
 from restore_service.api.rehearsals import create_rehearsal_routes
 from restore_service.api.routes import create_routes
 from restore_service.commands import (
+    APPROVE_RESTORE,
+    CHANGE_APPROVAL,
     REHEARSE_RESTORE,
     RESTORE_INSTANCE,
+    START_RESTORE,
     UNDO_RESTORE,
+    Approve,
+    ChangeApproval,
     RehearseRestore,
     RestoreInstance,
+    StartRestore,
     UndoRestore,
     parse_message,
 )
 from restore_service.context import SERVICE, RestoreContext
+from restore_service.handlers.approve_restore import approve
+from restore_service.handlers.change_policy import change_policy
 from restore_service.handlers.request_rehearsal import request_rehearsal
 from restore_service.handlers.request_restore import request_restore
 from restore_service.handlers.request_undo import request_undo
+from restore_service.handlers.start_restore import start_restore
 from restore_service.history import History
 from restore_service.receipts import Bootstrap, ReceiptHolders
 from restore_service.recipient.keys import RecipientKeys
@@ -70,6 +82,15 @@ def run(settings: RestoreServiceSettings) -> int:
             REHEARSE_RESTORE: lambda data, requester: request_rehearsal(
                 context, parse_message(RehearseRestore, data), requester
             ),
+            APPROVE_RESTORE: lambda data, requester: approve(
+                context, parse_message(Approve, data), requester
+            ),
+            START_RESTORE: lambda data, requester: start_restore(
+                context, parse_message(StartRestore, data), requester
+            ),
+            CHANGE_APPROVAL: lambda data, requester: change_policy(
+                context, parse_message(ChangeApproval, data), requester
+            ),
         },
         pool=pool,
         store=context.store,
@@ -99,6 +120,8 @@ def run(settings: RestoreServiceSettings) -> int:
     runtime.add_worker("previews", PreviewWorker(context).run)
     readiness = Readiness()
     log_and_store_checks(readiness, pool)
+    registry = CollectorRegistry()
+    registry.register(context.glass_broken)
     app = create_app(
         SERVICE,
         FirstOf(
@@ -107,10 +130,12 @@ def run(settings: RestoreServiceSettings) -> int:
             Bootstrap(settings.bootstrap_file, context),
         ),
         readiness,
+        registry=registry,
         on_refusal=refusal_hook(context.record),
     )
     app.register_blueprint(create_routes(context))
     app.register_blueprint(create_rehearsal_routes(context))
+    app.register_blueprint(create_approval_routes(context))
     return runtime.run(app, settings.http)
 
 

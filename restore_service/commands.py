@@ -13,6 +13,9 @@ from shared.errors import MessageUnreadable, PartialScope, UsageError
 RESTORE_INSTANCE = "com.secryn.restore.run.v1"
 UNDO_RESTORE = "com.secryn.restore.undo.v1"
 REHEARSE_RESTORE = "com.secryn.restore.rehearse.v1"
+APPROVE_RESTORE = "com.secryn.restore.approve.v1"
+START_RESTORE = "com.secryn.restore.start.v1"
+CHANGE_APPROVAL = "com.secryn.restore.change_approval.v1"
 _RESTORES = UUID("0f0b6c52-6d55-5d0e-8a55-6c9d2b6a1f7d")
 _REHEARSALS = UUID("a3b7f1de-5c0e-5f7e-9a4b-3d1c8e2f6b90")
 _PREVIEWS = UUID("5b0f0d0e-5c1c-5d1b-9a53-0b8f0f8e3f31")
@@ -26,6 +29,8 @@ RollForward = Literal["latest"] | Annotated[int, Field(ge=0)] | AwareDatetime
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ReceiptDigest = Sha256
 Line = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]*$")]
+# The hex of an age file, sealed to the present recipient.
+SealedKey = Annotated[str, Field(pattern=r"^([0-9a-f]{2})+$", max_length=256 * 1024, repr=False)]
 
 
 class ArchiveCommand(BaseModel):
@@ -41,9 +46,7 @@ class ArchiveCommand(BaseModel):
 
     command_id: UUID
     target_instance_id: UUID
-    sealed_key: Annotated[
-        str, Field(pattern=r"^([0-9a-f]{2})+$", max_length=256 * 1024, repr=False)
-    ]
+    sealed_key: SealedKey
     reason: Line
     backup_id: UUID | None = None
     upload_id: UUID | None = None
@@ -68,6 +71,8 @@ class RestoreInstance(ArchiveCommand):
     receipt_sha256: ReceiptDigest | None = None
     # Access that was removed since the backup is removed again, right behind the restore.
     revoke_returning: bool = False
+    # Why the operator does not wait for another person's approval.
+    break_glass: Line | None = None
 
     @property
     def restore_id(self) -> UUID:
@@ -125,6 +130,49 @@ class ReapplyVoided(BaseModel):
     offsets: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, max_length=100)]
     reason: Line
     environment: Line | None = None
+
+
+class ApprovedRestore(RestoreInstance):
+    """The command that was approved, with its key given again."""
+
+    SEALED_FOR: ClassVar[str | None] = "start"
+
+
+class StartRestore(BaseModel):
+    """Begin a restore that was approved; the sealed body names the command that asked for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command_id: UUID
+    restore_id: UUID
+    sealed_key: SealedKey
+    receipt_sha256: ReceiptDigest | None = None
+
+
+class Approve(BaseModel):
+    """Approve what another person asked for: a restore, or a change of the policy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command_id: UUID
+    restore_id: UUID | None = None
+    change_id: UUID | None = None
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Self:
+        if (self.restore_id is None) == (self.change_id is None):
+            raise ValueError("name either restore_id or change_id")
+        return self
+
+
+class ChangeApproval(BaseModel):
+    """Have restores approved by a second person, or not any more; its id is that of the change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command_id: UUID
+    required: bool
+    reason: Line
 
 
 class UndoRestore(BaseModel):

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from prometheus_client import Counter
+
 from restore_service.commands import RehearseRestore, RestoreInstance, UndoRestore
 from restore_service.history import History
+from restore_service.metrics import glass_counter
 from restore_service.previews import PreviewBoard
 from restore_service.recipient.keys import RecipientKeys
 from restore_service.rehearsal.history import RehearsalHistory
@@ -80,6 +83,7 @@ class RestoreContext:
     accepted: dict[str, Accepted] = field(default_factory=dict, repr=False)
     to_rehearse: dict[str, AcceptedRehearsal] = field(default_factory=dict, repr=False)
     previews: PreviewBoard = field(default_factory=PreviewBoard)
+    glass_broken: Counter = field(default_factory=glass_counter)
 
     def record(self, entry: AuditEntry, correlation_id: str) -> None:
         """Record an audit entry in a transaction of its own."""

@@ -24,6 +24,12 @@ NOTICE_GIVEN = PREFIX + "notice_given.v1"
 NOTICE_OVER = PREFIX + "notice_over.v1"
 UNDONE = PREFIX + "undone.v1"
 PREVIOUS_DROPPED = PREFIX + "previous_dropped.v1"
+APPROVED = PREFIX + "approved.v1"
+START_REQUESTED = PREFIX + "start_requested.v1"
+EXPIRED = PREFIX + "expired.v1"
+GLASS_BROKEN = PREFIX + "glass_broken.v1"
+POLICY_CHANGED = PREFIX + "approval_policy_changed.v1"
+POLICY_CHANGE_REQUESTED = PREFIX + "approval_policy_change_requested.v1"
 RECIPIENT_PUBLISHED = PREFIX + "recipient_published.v1"
 
 _STATES = {
@@ -36,6 +42,9 @@ _STATES = {
     ABORTED: "aborted",
     FAILED: "failed",
     CANCELLED: "cancelled",
+    APPROVED: "approved",
+    START_REQUESTED: "requested",
+    EXPIRED: "expired",
 }
 # Of these events the named fields are shown with the restore.
 _SHOWN = {
@@ -46,11 +55,18 @@ _SHOWN = {
     ABORTED: ("error",),
     FAILED: ("error",),
     CANCELLED: ("error",),
+    EXPIRED: ("error",),
+    APPROVED: ("approved_by", "expires_at"),
+    START_REQUESTED: ("started_by", "expires_at"),
+    GLASS_BROKEN: ("glass_broken",),
 }
 # What a request says to the service alone.
 _KEPT = frozenset({"runner", "receipt_sha256"})
-_ENDS = frozenset({COMPLETED, ABORTED, FAILED, CANCELLED})
-ENDED = frozenset({"restored", "aborted", "failed", "cancelled"})
+_ENDS = frozenset({COMPLETED, ABORTED, FAILED, CANCELLED, EXPIRED})
+ENDED = frozenset({"restored", "aborted", "failed", "cancelled", "expired"})
+AWAITING_APPROVAL = "awaiting_approval"
+# Asked for, and of no concern to anybody else until it is started.
+WAITING = frozenset({AWAITING_APPROVAL, "approved"})
 
 
 def stream_of(restore_id: object) -> str:
@@ -78,6 +94,18 @@ class Restore:
         return self.state in ENDED
 
     @property
+    def waiting(self) -> bool:
+        """Tell whether it waits for an approval, or for its start behind one."""
+        return self.state in WAITING
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Return who asked and who approved, once somebody has; nothing where nobody had to."""
+        if self.facts.get("approved_by") is None:
+            return {}
+        return {name: self.facts[name] for name in ("requested_by", "approved_by")}
+
+    @property
     def fence_open(self) -> bool:
         """Tell whether a fence was raised that no event of the stream closes."""
         return self.fence_no is not None and not self.closed
@@ -99,6 +127,10 @@ def fold_restore(restore_id: object, events: Iterable[StoredEvent]) -> Restore:
 
 def _apply(restore: Restore, event: StoredEvent) -> None:
     if event.type == REQUESTED:
+        restore.runner = event.data["runner"] or ""
+        if event.data.get("expires_at") is not None:
+            restore.state = AWAITING_APPROVAL
+    elif event.type == START_REQUESTED:
         restore.runner = event.data["runner"]
     elif event.type == RestoreStarted.TYPE:
         restore.fence_no = event.data["fence_no"]
@@ -116,7 +148,8 @@ def _facts_of(event: StoredEvent) -> dict[str, Any]:
     data, at = event.data, event.occurred_at.isoformat()
     if event.type == REQUESTED:
         shown = {name: value for name, value in data.items() if name not in _KEPT}
-        return {"kind": "restore", "undo_of": None} | shown | {
+        nothing_yet = {"undo_of": None, "approved_by": None, "glass_broken": None}
+        return {"kind": "restore"} | nothing_yet | shown | {
             "requested_by": event.actor, "requested_at": at,
             "correlation_id": event.correlation_id, "epoch": None, "error": None,
             "revoked": None, "voided": None,

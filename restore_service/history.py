@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from restore_service.events import ENDED, Restore, fold_restore, stream_of
+from restore_service.events import ENDED, WAITING, Restore, fold_restore, stream_of
 from shared.database import Connection, missing
 from shared.errors import RestoreNotFound
 from shared.eventstore import EventMeta, EventStore, NewEvent, StoredEvent
+from shared.messages.topics import RESTORE_EVENTS
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS restore.restores (
@@ -43,10 +45,13 @@ class History:
 
     def load(self, conn: Connection, restore_id: object) -> Restore:
         """Return a restore from its events. Raises RestoreNotFound."""
-        restore = fold_restore(restore_id, self._store.read_stream(conn, stream_of(restore_id)))
+        restore = self._fold(conn, restore_id)
         if restore.version == 0:
             raise RestoreNotFound(f"there is no restore {restore_id}")
         return restore
+
+    def _fold(self, conn: Connection, restore_id: object) -> Restore:
+        return fold_restore(restore_id, self._store.read_stream(conn, stream_of(restore_id)))
 
     def exists(self, conn: Connection, restore_id: object) -> bool:
         """Tell whether the restore was ever requested."""
@@ -62,10 +67,14 @@ class History:
     ) -> list[StoredEvent]:
         """Append to a restore's stream and bring the read model up to it.
 
+        Of a restore that was approved each of our events names both persons.
+
         Raises ConcurrencyConflict when somebody else decided first.
         """
-        stored = self._store.append(conn, stream_of(restore_id), expected_version, events, meta)
-        restore = fold_restore(restore_id, self._store.read_stream(conn, stream_of(restore_id)))
+        names = self._fold(conn, restore_id).names
+        named = [_naming(event, names) for event in events]
+        stored = self._store.append(conn, stream_of(restore_id), expected_version, named, meta)
+        restore = self._fold(conn, restore_id)
         conn.execute(
             "INSERT INTO restore.restores (restore_id, requested_position, state, document) "
             "VALUES (%s, %s, %s, %s) ON CONFLICT (restore_id) "
@@ -93,11 +102,20 @@ class History:
         return {"restores": [row[0] for row in rows]}
 
     def open_ids(self, conn: Connection) -> list[str]:
-        """Return the ids of the restores that have not ended."""
+        """Return the ids of the restores that are to run, or do, and have not ended."""
         rows = conn.execute(
             "SELECT restore_id FROM restore.restores WHERE NOT state = ANY(%s) "
             "ORDER BY requested_position",
-            (sorted(ENDED),),
+            (sorted(ENDED | WAITING),),
+        )
+        return [str(row[0]) for row in rows]
+
+    def waiting_ids(self, conn: Connection) -> list[str]:
+        """Return the ids of the restores that wait for an approval, or for their start."""
+        rows = conn.execute(
+            "SELECT restore_id FROM restore.restores WHERE state = ANY(%s) "
+            "ORDER BY requested_position",
+            (sorted(WAITING),),
         )
         return [str(row[0]) for row in rows]
 
@@ -128,3 +146,9 @@ class History:
         ).fetchone()
         assert row is not None
         return int(row[0])
+
+
+def _naming(event: NewEvent, names: dict[str, str]) -> NewEvent:
+    if not names or event.topic != RESTORE_EVENTS:
+        return event
+    return replace(event, data={**event.data, **names})

@@ -24,6 +24,7 @@ from shared.errors import BootstrapSpent
 from shared.secretfiles import read_secret_file
 
 PREFIX = "secryn-receipt."
+BOOTSTRAP = "bootstrap"
 BOOTSTRAP_PERMISSIONS = frozenset({"read", "restore"})
 
 
@@ -43,16 +44,17 @@ class ReceiptHolders:
         except ValueError:
             return None
         with self._context.transaction("looking for a receipt") as conn:
-            known = self._digest(conn, restore_id)
+            known = self._digests(conn, restore_id)
         offered = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
-        if known is None or not hmac.compare_digest(offered, known):
+        if not any(hmac.compare_digest(offered, digest) for digest in known):
             return None
         return Caller(f"receipt:{restore_id}", RECEIPT, only=restore_id)
 
-    def _digest(self, conn: Connection, restore_id: str) -> str | None:
+    def _digests(self, conn: Connection, restore_id: str) -> list[str]:
+        # Of who asked for it, and of who started it after an approval.
         events = self._context.store.read_stream(conn, ev.stream_of(restore_id))
-        found = events[0].data.get("receipt_sha256") if events else None
-        return str(found) if found is not None else None
+        found = [event.data.get("receipt_sha256") for event in events]
+        return [str(digest) for digest in found if digest is not None]
 
 
 class Bootstrap:
@@ -76,7 +78,7 @@ class Bootstrap:
         made = datetime.fromisoformat(made_at.strip()).astimezone(UTC)
         with self._context.transaction("looking for users") as conn:
             self._check_unspent(conn, made)
-        return Caller("bootstrap", BOOTSTRAP_PERMISSIONS)
+        return Caller(BOOTSTRAP, BOOTSTRAP_PERMISSIONS)
 
     def _check_unspent(self, conn: Connection, made: datetime) -> None:
         last = self._context.history.last_restored(conn)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from restore_service import events as ev
@@ -11,16 +11,40 @@ from restore_service.context import Accepted, RestoreContext
 from serving.requester import Requester
 from shared.audit import AuditEntry
 from shared.crashpoints import CrashPoint
-from shared.errors import ConcurrencyConflict, RestoreInProgress
+from shared.database import Connection
+from shared.errors import RestoreInProgress
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.topics import RESTORE_EVENTS
 
 STORED = CrashPoint("restore.request.stored")
 
 
+def _say_nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms a request is taken: at once, unless it ``waits`` for another person.
+
+    What is stored with it: ``data``, ``events``, audit ``entries`` and ``details``. ``tell`` is
+    called when it is.
+    """
+
+    waits: bool = False
+    data: Mapping[str, Any] = field(default_factory=dict)
+    events: tuple[NewEvent, ...] = ()
+    entries: tuple[AuditEntry, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    tell: Callable[[], None] = _say_nothing
+
+
 @dataclass(frozen=True)
 class Request:
-    """What is stored of a request, and what this process keeps for the run."""
+    """What is stored of a request, and what this process keeps for the run.
+
+    ``terms`` are asked for in the transaction that stores it.
+    """
 
     action: str
     restore_id: str
@@ -28,6 +52,7 @@ class Request:
     accepted: Accepted
     reason: str
     details: dict[str, Any]
+    terms: Callable[[Connection], Terms] = lambda _: Terms()
 
 
 def known_request(context: RestoreContext, restore_id: str) -> dict[str, Any] | None:
@@ -41,26 +66,43 @@ def known_request(context: RestoreContext, restore_id: str) -> dict[str, Any] | 
 def store_request(
     context: RestoreContext, request: Request, requester: Requester
 ) -> dict[str, Any]:
-    """Store ``request`` and return the restore as it stands. Raises RestoreInProgress."""
+    """Store ``request`` and return the restore as it stands.
+
+    Raises RestoreInProgress, and what its terms raise.
+    """
     restore_id = request.restore_id
-    requested = NewEvent(ev.REQUESTED, request.data, RESTORE_EVENTS)
     command_id = str(request.data["command_id"])
     meta = EventMeta(requester.name, requester.correlation_id, command_id)
-    entry = AuditEntry(
-        request.action, "success", requester.name, "restore", restore_id, requester.source,
-        message=request.reason, details=request.details,
-    )  # fmt: skip
     with context.transaction("storing the request") as conn:
         context.store.lock_appends(conn)
-        running = context.history.open_ids(conn)
-        if running and running != [restore_id]:
-            raise RestoreInProgress(f"the restore {running[0]} is not over")
-        # Where the same command came in twice at once, the other copy stored it.
-        with suppress(ConcurrencyConflict), conn.transaction():
-            context.history.append(conn, restore_id, 0, [requested], meta)
+        if context.history.exists(conn, restore_id):
+            # The same command came in twice at once, and the other copy stored it.
+            return context.history.get(conn, restore_id)
+        terms = request.terms(conn)
+        if not terms.waits:
+            check_none_runs(context, conn, restore_id)
+        requested = NewEvent(ev.REQUESTED, {**request.data, **terms.data}, RESTORE_EVENTS)
+        context.history.append(conn, restore_id, 0, [requested, *terms.events], meta)
+        for entry in (_entry(request, requester, terms), *terms.entries):
             context.audit.record(conn, entry, requester.correlation_id)
+        if not terms.waits:
             # In memory before it can be seen as requested: the worker finds the key.
             context.accepted[restore_id] = request.accepted
         shown = context.history.get(conn, restore_id)
+    terms.tell()
     STORED.reach()
     return shown
+
+
+def check_none_runs(context: RestoreContext, conn: Connection, restore_id: str) -> None:
+    """Raise RestoreInProgress while another restore has not ended."""
+    running = context.history.open_ids(conn)
+    if running and running != [restore_id]:
+        raise RestoreInProgress(f"the restore {running[0]} is not over")
+
+
+def _entry(request: Request, requester: Requester, terms: Terms) -> AuditEntry:
+    return AuditEntry(
+        request.action, "success", requester.name, "restore", request.restore_id,
+        requester.source, message=request.reason, details={**request.details, **terms.details},
+    )  # fmt: skip

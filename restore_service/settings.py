@@ -59,6 +59,10 @@ class RestoreSettings(Section):
     notice_lead_s: int = Field(
         default=0, ge=0, le=86_400, description="How long before the restore that is told."
     )
+    approval_ttl_s: int = Field(
+        default=86_400, ge=1,
+        description="How long a restore waits for approval, and then for its start.",
+    )  # fmt: skip
     recipient_lifetime_s: int = Field(
         default=3600, ge=60, description="How often the recipient of sealed keys is replaced."
     )

@@ -30,6 +30,9 @@ PERMISSIONS = frozenset(
     }
 )
 
+# The name of whoever holds the machine's own token.
+OPERATOR = "operator"
+
 # What a restore's receipt may do, with that one restore.
 RECEIPT = frozenset({"watch_one", "undo_one"})
 
@@ -78,7 +81,7 @@ class OperatorToken:
         """Compare in constant time and return the operator, or None."""
         offered = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         if hmac.compare_digest(offered, self._digest):
-            return Caller(name="operator", permissions=PERMISSIONS)
+            return Caller(name=OPERATOR, permissions=PERMISSIONS)
         return None
 
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import psycopg
 
-from serving.requester import Requester
+from serving.requester import ISSUER_PREFIX, Requester
 from shared.audit import AuditEntry, AuditTrail, storable
 from shared.database import Pool, postgres_faults
 from shared.errors import MessageUnreadable, SecrynError, SignatureInvalid
@@ -42,7 +42,7 @@ class CommandTopic:
         if handler is None:
             raise MessageUnreadable(f"no command of type {event.type!r} is known here")
         requester = Requester(
-            name=f"issuer:{issuer.id}",
+            name=f"{ISSUER_PREFIX}{issuer.id}",
             permissions=issuer.permissions,
             source=f"kafka:{self.topic}",
             correlation_id=event.extensions.get("correlationid") or str(event.id),
@@ -58,7 +58,7 @@ class CommandTopic:
         """Audit a refusal; answer the one who may be answered."""
         command_id = str(event.id) if event is not None else str(uuid4())
         issuer = event.extensions.get("issuer", "") if event is not None else ""
-        actor = f"issuer:{issuer[:64]}" if issuer else "unknown"
+        actor = f"{ISSUER_PREFIX}{issuer[:64]}" if issuer else "unknown"
         entry = AuditEntry(
             self.action, "failure", actor, "command", command_id, f"kafka:{self.topic}",
             code=error.code, message=error.message, details={"command_offset": offset},

@@ -13,6 +13,8 @@ from shared.errors import AccessError, UsageError, ValueTooLarge
 
 # The largest is a command to restore: a sealed key in hex.
 BODY_MAX_BYTES = 1024 * 1024
+# What the name of one who signs commands begins with.
+ISSUER_PREFIX = "issuer:"
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,11 @@ class BootstrapSpent(AccessError):
     hint = "Sign in, or make another on the machine: `secryn bootstrap`."
 
 
+class OwnRequest(AccessError):
+    code = "approval.own_request"
+    hint = "Another person who holds the permission approve has to approve it."
+
+
 class SignatureInvalid(AccessError):
     code = "access.signature_invalid"
     hint = "Sign the message with the key of a registered issuer."
@@ -174,6 +179,26 @@ class RollForwardRange(UsageError):
 class OutsideWindow(ConflictError):
     code = "restore.outside_window"
     hint = "Wait for the maintenance window, or give a reason: `--outside-window REASON`."
+
+
+class TooFewApprovers(ConflictError):
+    code = "approval.too_few"
+    hint = "Register another person as an issuer with the permission approve, then try again."
+
+
+class ApprovalExpired(ConflictError):
+    code = "approval.expired"
+    hint = "Ask for it again: what was not approved, or not begun, in time is over."
+
+
+class ApprovalMissing(ConflictError):
+    code = "approval.missing"
+    hint = "Wait for another person's approval: `secryn restore show` says of whom."
+
+
+class NothingToApprove(ConflictError):
+    code = "approval.not_awaited"
+    hint = "Read its state: it awaits no approval, or no start, now."
 
 
 class LogGap(ConflictError):
@@ -303,6 +328,11 @@ class ObjectNotFound(NotFoundError):
     hint = "The stored object is gone. Check the storage, or give the file with --file."
 
 
+class PolicyChangeNotFound(NotFoundError):
+    code = "approval.change_not_found"
+    hint = "`secryn restore approval show` shows the change that waits, if there is one."
+
+
 class SecretNotFound(NotFoundError):
     code = "secret.not_found"
     hint = "A path is PROJECT/VAULT/SECRET; `secryn instance show` lists projects and vaults."
@@ -371,6 +401,11 @@ class KeyMalformed(ArchiveError):
 class SealedKeyRefused(ArchiveError):
     code = "restore.sealed_key_refused"
     hint = "Seal the key anew to the present recipient, for this command, archive and target."
+
+
+class AnotherKey(ArchiveError):
+    code = "approval.another_key"
+    hint = "Give the key that the restore was asked for with: that one was approved."
 
 
 class SignerUntrusted(ArchiveError):

@@ -57,7 +57,7 @@ def complete_restore(
         context.history.append(conn, restore_id, restore.version, events, meta)
         entry = AuditEntry(
             "restore.completed", "success", meta.actor, "restore", restore_id,
-            log_offset=restore.facts["fence_offset"],
+            log_offset=restore.facts["fence_offset"], details=restore.names,
         )  # fmt: skip
         context.audit.record(conn, entry, meta.correlation_id)
         COMPLETE_OPEN.reach()
@@ -97,19 +97,18 @@ def _give_up_once(
         # Another process took this one for dead: it said so, and that is the end.
         log.warning("restore.ended_elsewhere", restore_id=restore_id, code=error.code)
         return
-    fault = {"code": error.code, "message": error.message, "hint": error.advice}
     cancelled = isinstance(error, Cancelled)
     events: list[NewEvent] = []
     if restore.fence_open and restore.fence_no is not None:
         events.append(abort_event(restore_id, restore.fence_no, error.code))
     kind = ev.CANCELLED if cancelled else ev.ABORTED if restore.fence_open else ev.FAILED
-    events.append(NewEvent(kind, {"restore_id": restore_id, "error": fault}, RESTORE_EVENTS))
+    events.append(end_event(kind, restore_id, error))
     events += notice_over(restore, "unchanged")
     with context.transaction("recording the end") as conn:
         context.history.append(conn, restore_id, restore.version, events, meta)
         entry = AuditEntry(
             "restore.run", "failure", meta.actor, "restore", restore_id, code=error.code,
-            message=error.message,
+            message=error.message, details=restore.names,
         )  # fmt: skip
         context.audit.record(conn, entry, meta.correlation_id)
         END_OPEN.reach()
@@ -125,6 +124,12 @@ def _drop_staging(context: RestoreContext, restore_id: str) -> None:
         staging = staging_name(restore_id)
         if staging in leftover_schemas(conn)[0]:
             drop_if_possible(conn, staging)
+
+
+def end_event(kind: str, restore_id: str, error: SecrynError) -> NewEvent:
+    """Return the event that ends a restore that did not come about."""
+    fault = {"code": error.code, "message": error.message, "hint": error.advice}
+    return NewEvent(kind, {"restore_id": restore_id, "error": fault}, RESTORE_EVENTS)
 
 
 def abort_event(restore_id: str, fence_no: int, reason: str) -> NewEvent:

@@ -11,6 +11,7 @@ import structlog
 from restore_service import events as ev
 from restore_service.context import SERVICE, RestoreContext
 from restore_service.fence import lower_fence, present_position
+from restore_service.handlers.expire_waiting import expire_waiting
 from restore_service.handlers.finish import (
     abort_event,
     complete_restore,
@@ -43,10 +44,11 @@ DROPPING = CrashPoint("restore.recover.previous_uncommitted")
 
 
 def recover_restores(context: RestoreContext, runner_lives: RunnerLives) -> None:
-    """End restores that nobody runs, lower fences that were left, drop what nobody needs.
+    """End restores that nobody runs or approves, lower left fences, drop what nobody needs.
 
     Only the holder of the worker's lock may call this. Raises PostgresUnavailable.
     """
+    expire_waiting(context)
     _end_abandoned(context, runner_lives)
     _lower_left_fence(context)
     _drop_remains(context)
@@ -56,7 +58,8 @@ def _end_abandoned(context: RestoreContext, runner_lives: RunnerLives) -> None:
     with context.transaction("looking for abandoned restores") as conn:
         restores = [context.history.load(conn, i) for i in context.history.open_ids(conn)]
         rehearsed = [context.rehearsals.load(conn, i) for i in context.rehearsals.open_ids(conn)]
-    uploads = [restore.facts["upload_id"] for restore in restores]
+        waiting = [context.history.load(conn, i) for i in context.history.waiting_ids(conn)]
+    uploads = [restore.facts["upload_id"] for restore in (*restores, *waiting)]
     uploads += [rehearsal.facts["upload_id"] for rehearsal in rehearsed]
     needed = {str(upload_id) for upload_id in uploads}
     drop_old_uploads(context.uploads, needed)

@@ -6,14 +6,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from restore_service import events as ev
+from restore_service.approval import check_glass, terms_of
 from restore_service.checks import check_source, check_target
 from restore_service.commands import RestoreInstance
 from restore_service.context import AcceptedRestore, RestoreContext
-from restore_service.requests import Request, known_request, store_request
+from restore_service.handlers.finish import end_event
+from restore_service.requests import Request, Terms, known_request, store_request
 from serving.requester import Requester
 from shared.archive.age import recipient_fingerprint
+from shared.archive.keyfile import KeyFile
 from shared.audit import AuditEntry
-from shared.errors import ConflictError, OutsideWindow
+from shared.database import Connection
+from shared.errors import Cancelled, ConflictError, OutsideWindow
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.topics import RESTORE_EVENTS
 
@@ -23,18 +27,19 @@ def request_restore(
 ) -> dict[str, Any]:
     """Store the request and return the restore as it stands; a repeated command changes nothing.
 
+    Where the policy asks for an approval it waits, and the key is forgotten.
+
     Raises AccessError, TargetMismatch, SealedKeyRefused, KeyMalformed, BackupNotFound,
-    RestoreInProgress.
+    RestoreInProgress, OutsideWindow, TooFewApprovers.
     """
     requester.require("restore")
+    check_glass(command, requester)
     restore_id = str(command.restore_id)
     if (known := known_request(context, restore_id)) is not None:
         return known
     check_target(context, command)
-    _check_window(context, command)
     upload_sha256 = check_source(context, command)
     key = context.recipients.unseal(command, upload_sha256)
-    fingerprint = recipient_fingerprint(key.identity.to_recipient().encode())
     data = {
         "kind": "restore",
         "restore_id": restore_id,
@@ -47,17 +52,31 @@ def request_restore(
         "outside_window": command.outside_window,
         "running_backup": command.running_backup,
         "revoke_returning": command.revoke_returning,
-        "key_fingerprint": fingerprint,
+        "key_fingerprint": fingerprint_of(key),
         "receipt_sha256": command.receipt_sha256,
         "runner": context.runner,
     }
     accepted = AcceptedRestore(command, key)
     details = {"trust_signer": command.trust_signer}
-    request = Request("restore.run", restore_id, data, accepted, command.reason, details)
+
+    def terms(conn: Connection) -> Terms:
+        found = terms_of(context, conn, command, requester, upload_sha256)
+        if not found.waits:
+            # One that waits begins later: its start asks.
+            check_window(context, command)
+        return found
+
+    request = Request("restore.run", restore_id, data, accepted, command.reason, details, terms)
     return store_request(context, request, requester)
 
 
-def _check_window(context: RestoreContext, command: RestoreInstance) -> None:
+def fingerprint_of(key: KeyFile) -> str:
+    """Return the fingerprint of the recipient that belongs to a key."""
+    return recipient_fingerprint(key.identity.to_recipient().encode())
+
+
+def check_window(context: RestoreContext, command: RestoreInstance) -> None:
+    """Raise OutsideWindow where a restore may not begin now without a reason."""
     settings = context.settings.restore
     if command.outside_window is None and not settings.in_window(datetime.now(UTC)):
         raise OutsideWindow(
@@ -80,10 +99,14 @@ def cancel_restore(
         restore = context.history.load(conn, restore_id)
         if restore.ended or restore.cut_over:
             raise ConflictError(f"the restore {restore_id} cannot be cancelled: {restore.state}")
-        event = NewEvent(ev.CANCEL_REQUESTED, {"restore_id": restore_id}, RESTORE_EVENTS)
-        context.history.append(conn, restore_id, restore.version, [event], meta)
+        events = [NewEvent(ev.CANCEL_REQUESTED, {"restore_id": restore_id}, RESTORE_EVENTS)]
+        if restore.waiting:
+            # Nobody runs it, so nobody would end it.
+            events.append(end_event(ev.CANCELLED, restore_id, Cancelled("it was not begun")))
+        context.history.append(conn, restore_id, restore.version, events, meta)
         entry = AuditEntry(
-            "restore.cancel", "success", requester.name, "restore", restore_id, requester.source
-        )
+            "restore.cancel", "success", requester.name, "restore", restore_id, requester.source,
+            details=restore.names,
+        )  # fmt: skip
         context.audit.record(conn, entry, requester.correlation_id)
         return context.history.get(conn, restore_id)

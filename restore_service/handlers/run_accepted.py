@@ -22,11 +22,12 @@ def run_accepted(context: RestoreContext, restore_id: str) -> None:
     with context.transaction("beginning the restore") as conn:
         # Behind the append lock a request that is being stored is stored, or never will be.
         context.store.lock_appends(conn)
-        if not context.history.exists(conn, restore_id):
-            # Its request was never stored: the one who asked was told so.
-            del context.accepted[restore_id]
-            return
-        restore = context.history.load(conn, restore_id)
+        known = context.history.exists(conn, restore_id)
+        restore = context.history.load(conn, restore_id) if known else None
+    if restore is None or restore.waiting:
+        # Its request, or its start, was never stored: the one who asked was told so.
+        del context.accepted[restore_id]
+        return
     accepted = context.accepted.pop(restore_id)
     if restore.ended:
         # While we were without PostgreSQL another process found nobody alive who has its key.

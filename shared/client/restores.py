@@ -10,9 +10,11 @@ from pathlib import Path
 
 from shared.archive.age import parse_recipient, seal
 from shared.client.http import Json, Progress, ServiceConnection, new_command_id
+from shared.errors import NothingToApprove
 
-ENDED = frozenset({"restored", "aborted", "failed", "rejected", "cancelled"})
+ENDED = frozenset({"restored", "aborted", "failed", "rejected", "cancelled", "expired"})
 PREVIEW_ENDED = frozenset({"previewed", "failed"})
+AWAITING_APPROVAL = "awaiting_approval"
 RECEIPT_KIND = "secryn-receipt"
 UPLOAD_CHUNK_BYTES = 1 << 20
 
@@ -101,8 +103,13 @@ class RestoreClient:
         cancel_running_backup: bool = False,
         receipt_secret: str | None = None,
         revoke_returning: bool = False,
+        break_glass: str | None = None,
     ) -> Json:
-        """Ask for the whole instance to be replaced; return ``restore_id`` and ``state``."""
+        """Ask for the whole instance to be replaced; return ``restore_id`` and ``state``.
+
+        With the state ``awaiting_approval`` it waits for another person, and then for
+        ``start_approved``.
+        """
         command = sealed_command(
             self.connection,
             target_instance_id=target_instance_id,
@@ -120,6 +127,7 @@ class RestoreClient:
             "receipt_sha256": secret_digest(receipt_secret),
             "running_backup": "cancel" if cancel_running_backup else None,
             "revoke_returning": revoke_returning or None,
+            "break_glass": break_glass,
         }
         command |= {name: value for name, value in optional.items() if value is not None}
         return self.connection.call("POST", "/api/v1/restores", command)
@@ -157,6 +165,64 @@ class RestoreClient:
             lambda found: found["state"] in PREVIEW_ENDED,
             progress,
         )
+
+    def _sealed(self, body: Json) -> str:
+        recipient = self.connection.call("GET", "/api/v1/recipient")["recipient"]
+        return seal(json.dumps(body).encode("utf-8"), [parse_recipient(recipient)]).hex()
+
+    def approve(self, restore_id: str, command_id: str | None = None) -> Json:
+        """Approve a restore that another person asked for. Raises OwnRequest, ApprovalExpired."""
+        body: Json = {"command_id": command_id or new_command_id()}
+        return self.connection.call("POST", f"/api/v1/restores/{restore_id}/approve", body)
+
+    def start_approved(
+        self,
+        restore_id: str,
+        key_file_text: str,
+        *,
+        receipt_secret: str | None = None,
+        command_id: str | None = None,
+    ) -> Json:
+        """Begin a restore that was approved; the key is sealed for the command that was.
+
+        Raises ApprovalMissing, ApprovalExpired, AnotherKey.
+        """
+        restore = self.get(restore_id)
+        asked = restore.get("asked")
+        if asked is None:
+            raise NothingToApprove(f"the restore {restore_id} waits for no approval")
+        named = {
+            name: asked[name]
+            for name in ("command_id", "target_instance_id", "backup_id")
+            if name in asked
+        }
+        if restore["upload_sha256"] is not None:
+            named["sha256"] = restore["upload_sha256"]
+        body: Json = {
+            "command_id": command_id or new_command_id(),
+            "sealed_key": self._sealed(named | {"action": "start", "key": key_file_text}),
+            "receipt_sha256": secret_digest(receipt_secret),
+        }
+        return self.connection.call("POST", f"/api/v1/restores/{restore_id}/start", body)
+
+    def approval_policy(self) -> Json:
+        """Return whether restores need approval, the change that waits, and who may approve."""
+        return self.connection.call("GET", "/api/v1/approval-policy")
+
+    def require_approval(self, required: bool, reason: str, command_id: str | None = None) -> Json:
+        """Switch the policy on, or ask for it to be switched off; return it as it stands then."""
+        body: Json = {
+            "command_id": command_id or new_command_id(),
+            "required": required,
+            "reason": reason,
+        }
+        return self.connection.call("POST", "/api/v1/approval-policy", body)
+
+    def approve_change(self, change_id: str, command_id: str | None = None) -> Json:
+        """Approve the change of the policy that another person asked for."""
+        body: Json = {"command_id": command_id or new_command_id()}
+        path = f"/api/v1/approval-policy/changes/{change_id}/approve"
+        return self.connection.call("POST", path, body)
 
     def undo(
         self,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.approval import tell_waiting
 from cli.output import command
 from shared.errors import KeyAlreadyViewed, UsageError
 
@@ -59,3 +60,14 @@ def test_an_interruption_has_its_own_exit_code() -> None:
     with pytest.raises(SystemExit) as left:
         raising(KeyboardInterrupt())
     assert left.value.code == 130
+
+
+def test_who_asked_for_a_restore_learns_for_whom_it_waits_and_what_to_type_next(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    until = "2030-01-01T00:00:00+00:00"
+    restore = {"restore_id": "R", "expires_at": until, "approvers": ["operator", "alice"]}
+    tell_waiting(restore)
+    said = capsys.readouterr().out
+    for part in (until, "operator or alice", "secryn restore approve R", "secryn restore start R"):
+        assert part in said

@@ -11,7 +11,15 @@ import pytest
 from flask import Flask
 
 from backup_service.commands import parse_create_message
-from restore_service.commands import RehearseRestore, RestoreInstance, UndoRestore, parse_message
+from restore_service.commands import (
+    Approve,
+    ChangeApproval,
+    RehearseRestore,
+    RestoreInstance,
+    StartRestore,
+    UndoRestore,
+    parse_message,
+)
 from serving.app import Readiness, create_app
 from serving.caller import PERMISSIONS, Caller
 from serving.requester import BODY_MAX_BYTES, json_body
@@ -22,6 +30,9 @@ PARSERS = [
     partial(parse_message, RestoreInstance),
     partial(parse_message, UndoRestore),
     partial(parse_message, RehearseRestore),
+    partial(parse_message, Approve),
+    partial(parse_message, StartRestore),
+    partial(parse_message, ChangeApproval),
 ]
 DEEP = b"[" * 100_000
 TYPE_OF = {"Content-Type": "application/json", "Authorization": "Bearer t"}
