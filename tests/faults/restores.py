@@ -60,9 +60,10 @@ class Scene:
         )
 
     def ask_undo(self) -> None:
-        instance = self.live.instance_id
         self._in_thread(
-            lambda: self.live.services.restores.undo(target_instance_id=instance, reason="a test")
+            lambda: self.live.services.restores.undo(
+                target_instance_id=self.live.instance_id, reason="a test"
+            )
         )
 
     @staticmethod
@@ -77,6 +78,12 @@ class Scene:
         ended = self.live.restore(self.backup, self.key)
         assert ended["state"] == "restored", ended
         return ended
+
+    def undo(self) -> None:
+        restores = self.live.services.restores
+        asked = restores.undo(target_instance_id=self.live.instance_id, reason="a test")
+        ended = restores.wait(asked["restore_id"])
+        assert ended["state"] == "restored", ended
 
     def attempt(self, replaced: str | None = None, *, rolls_forward: bool = False) -> Attempt:
         """Note what there is, before it begins."""
