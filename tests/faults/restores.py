@@ -157,10 +157,12 @@ def said_once(scene: Scene, attempt: Attempt, ended: Json) -> int:
     live, restored = scene.live, ended["state"] == "restored"
     with live.admin() as conn:
         rows = conn.execute(
-            "SELECT type FROM restore.events WHERE stream = %s AND topic = %s ORDER BY position",
-            (ev.stream_of(ended["restore_id"]), INSTANCE_EVENTS),
+            "SELECT type, topic FROM restore.events WHERE stream = %s ORDER BY position",
+            (ev.stream_of(ended["restore_id"]),),
         ).fetchall()
-    stored = [row[0] for row in rows]
+    stored = [kind for kind, topic in rows if topic == INSTANCE_EVENTS]
+    told = [kind for kind, _ in rows]
+    assert told.count(ev.NOTICE_GIVEN) == told.count(ev.NOTICE_OVER) <= 1
     scene.wait_relayed()
     said = announced(live, attempt.position, ended["restore_id"])
     kinds = [kind for _, kind in said]

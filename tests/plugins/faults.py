@@ -143,12 +143,19 @@ class Crashing:
             self._ends.clear()
 
 
+def _settings(folder: Path) -> Path:
+    """Write settings by which a restore comes by every step."""
+    file = folder / "settings.reached"
+    file.write_text('[restore.restore]\nnotice_text = "A moment, please."\nnotice_lead_s = 0\n')
+    return file
+
+
 @pytest.fixture(scope="module")
 def crashing() -> Iterator[Crashing]:
     """A stack with the sample instance and crash points."""
     with (
         tempfile.TemporaryDirectory(prefix="secryn points ") as folder,
-        live_stack(**{ENV: folder}) as live,
+        live_stack("--settings", str(_settings(Path(folder))), **{ENV: folder}) as live,
         ExitStack() as clients,
     ):
         live.stack.secryn("sample", "load")

@@ -217,12 +217,12 @@ def empty_live() -> Iterator[Live]:
 
 
 @contextmanager
-def live_stack(**environment: str) -> Iterator[Live]:
-    """Start a stack with an empty instance; take it down at the end."""
+def live_stack(*arguments: str, **environment: str) -> Iterator[Live]:
+    """Start a stack (``secryn up ARGUMENTS``) with an empty instance; take it down at the end."""
     folder = Path(tempfile.mkdtemp(prefix="secryn live "))
     stack = StackUnderTest(folder / "the state", environment)
     try:
-        stack.up()
+        stack.up(*arguments)
         with connected(stack.state) as services, platform(stack.state) as parts:
             yield Live(stack, services, parts)
     finally:
