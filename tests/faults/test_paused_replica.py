@@ -24,7 +24,7 @@ from deploy.embedded.process import free_ports
 from restore_service.events import ENDED
 from shared.database import LIVENESS_SPACE
 from tests.faults.restores import Scene, assert_sound, wait_ended, write_rudely
-from tests.plugins.faults import Crashing
+from tests.plugins.faults import Crashing, some_or_every
 from tests.plugins.instance import eventually
 
 WAIT_S: Final = 40.0
@@ -87,18 +87,23 @@ def is_over(scene: Scene) -> bool:
         return row is not None and (row[0] in ENDED or bool(pids(conn, _WAITING)))
 
 
-@pytest.mark.parametrize("lost", ["every session", "the session of its liveness"])
-@pytest.mark.parametrize(
-    "point",
-    [
-        "restore.step.fence",
-        "restore.step.load",
-        "restore.step.cut_over",
-        "restore.cut_over.uncommitted",
-        "restore.abort.staging_dropped",
-        "relay.sent",
-    ],
-)
+POINTS: Final = [
+    "restore.step.fence",
+    "restore.step.load",
+    "restore.step.cut_over",
+    "restore.cut_over.uncommitted",
+    "restore.abort.staging_dropped",
+    "relay.sent",
+]
+LOST: Final = ["every session", "the session of its liveness"]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "lost" in metafunc.fixturenames:
+        cases = [(point, lost) for point in POINTS for lost in LOST]
+        metafunc.parametrize(("point", "lost"), some_or_every(metafunc.config, cases))
+
+
 def test_nothing_of_a_paused_process_gets_through_after_another_recovered(
     scene: Scene, point: str, lost: str
 ) -> None:

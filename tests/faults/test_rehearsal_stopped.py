@@ -17,7 +17,7 @@ from restore_service.rehearsal.run import STEP_POINTS, RehearsalStep
 from restore_service.staging import rehearsal_name
 from shared.errors import Cancelled, Interrupted, RehearsalInProgress, UnavailableError
 from shared.messages.topics import RESTORE_EVENTS
-from tests.plugins.faults import Crashing, Points
+from tests.plugins.faults import Crashing, Points, some_or_every
 from tests.plugins.instance import eventually
 from tests.plugins.live import Json, Live
 from tests.rehearsing import ask, rehearsed, scratch
@@ -61,7 +61,11 @@ def stopping(crashing: Crashing) -> Stopping:
     return Stopping(crashing, backup, key)
 
 
-@pytest.mark.parametrize("point", POINTS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "point" in metafunc.fixturenames:
+        metafunc.parametrize("point", some_or_every(metafunc.config, POINTS))
+
+
 def test_killed_it_has_failed_and_nothing_is_left(stopping: Stopping, point: str) -> None:
     live, crashing = stopping.live, stopping.crashing
     crashing.rest()

@@ -7,6 +7,7 @@ crashing.points.release()
 crashing.wait_up()
 
 pytest                     # each point once, with one victim or another
+pytest --every-point       # every point, each with one victim
 pytest --all-faults        # each point with each victim
 """
 
@@ -34,10 +35,19 @@ from tests.plugins.live import Live, live_stack
 # The supervisor gives a part up that ended five times in a row; a test ends it more often.
 _ENDS_OF_A_PART: Final = 3
 
+# In an ordinary run the others are left to `--every-point`: each takes ten seconds and more.
+SOME: Final = 4
+DECISIVE: Final = ("cut_over.uncommitted", "cut_over.committed", "announce.uncommitted")
+
 T = TypeVar("T")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-point",
+        action="store_true",
+        help="stop at every crash point (ten minutes), not at every fourth and the decisive ones",
+    )
     parser.addoption(
         "--all-faults",
         action="store_true",
@@ -48,13 +58,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def one_or_all(
     config: pytest.Config, points: Sequence[T], victims: Sequence[str]
 ) -> list[tuple[T, str]]:
-    """Return each point with the next of ``victims``, or with all of them if it is asked for.
+    """Return points with the next of ``victims``, or with all of them if it is asked for.
 
     Who stands among ``victims`` more than once has its turn more often.
     """
     if config.getoption("--all-faults"):
         return [(point, victim) for point in points for victim in dict.fromkeys(victims)]
-    return [(point, victims[n % len(victims)]) for n, point in enumerate(points)]
+    chosen = some_or_every(config, points)
+    return [(point, victims[n % len(victims)]) for n, point in enumerate(chosen)]
+
+
+def some_or_every(config: pytest.Config, points: Sequence[T]) -> list[T]:
+    """Return every fourth point and those of the decisions, or every one if it is asked for."""
+    if config.getoption("--every-point") or config.getoption("--all-faults"):
+        return list(points)
+    return [
+        point
+        for n, point in enumerate(points)
+        if n % SOME == 0 or any(word in str(point) for word in DECISIVE)
+    ]
 
 
 @dataclass
