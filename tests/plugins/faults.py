@@ -36,7 +36,7 @@ from tests.plugins.live import Live, live_stack
 _ENDS_OF_A_PART: Final = 3
 
 # In an ordinary run the others are left to `--every-point`: each takes ten seconds and more.
-SOME: Final = 4
+SOME: Final = 8
 DECISIVE: Final = ("cut_over.uncommitted", "cut_over.committed", "announce.uncommitted")
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-point",
         action="store_true",
-        help="stop at every crash point (ten minutes), not at every fourth and the decisive ones",
+        help="stop at every crash point (ten minutes), not at every eighth and the decisive ones",
     )
     parser.addoption(
         "--all-faults",
@@ -69,7 +69,7 @@ def one_or_all(
 
 
 def some_or_every(config: pytest.Config, points: Sequence[T]) -> list[T]:
-    """Return every fourth point and those of the decisions, or every one if it is asked for."""
+    """Return every eighth point and those of the decisions, or every one if it is asked for."""
     if config.getoption("--every-point") or config.getoption("--all-faults"):
         return list(points)
     return [
