@@ -28,6 +28,7 @@ from serving.progress import ProgressBoard
 from serving.runtime import ServiceRuntime
 from shared.archive.trust import load_signers
 from shared.audit import AuditTrail
+from shared.clock import SystemClock
 from shared.database import Lock, open_pool
 from shared.eventstore import CommandConsumer, EventFollower, EventStore, Relay
 from shared.instance.keyring import RootKey
@@ -41,6 +42,7 @@ from shared.storage import LocalFolder
 def run(settings: BackupServiceSettings) -> int:
     """Run until SIGTERM; return the exit code. Raises SecrynError when it cannot start."""
     runtime = ServiceRuntime(SERVICE)
+    clock = SystemClock()
     kafka = Kafka(settings.kafka, SERVICE)
     pool = open_pool(settings.postgres, SERVICE)
     runtime.on_close(pool.close)
@@ -48,6 +50,7 @@ def run(settings: BackupServiceSettings) -> int:
     signer = SigningKey.load(settings.place.signing_key_file)
     context = BackupContext(
         settings=settings,
+        clock=clock,
         pool=pool,
         kafka=kafka,
         store=store,
@@ -117,7 +120,7 @@ def run(settings: BackupServiceSettings) -> int:
     log_and_store_checks(readiness, pool)
     app = create_app(
         SERVICE,
-        OperatorToken(settings.http.token_file),
+        OperatorToken(settings.http.token_file, clock),
         readiness,
         on_refusal=refusal_hook(context.record),
     )

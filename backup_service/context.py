@@ -10,6 +10,7 @@ from backup_service.keys.waiting import WaitingKeys
 from backup_service.settings import BackupServiceSettings
 from serving.progress import ProgressBoard
 from shared.audit import AuditEntry, AuditTrail
+from shared.clock import Clock
 from shared.database import Pool, postgres_faults
 from shared.eventstore import EventStore
 from shared.instance.keyring import RootKey
@@ -25,6 +26,7 @@ class BackupContext:
     """The parts of backup_service. ``stop`` is set when work in hand has to be given up."""
 
     settings: BackupServiceSettings
+    clock: Clock
     pool: Pool
     kafka: Kafka
     store: EventStore

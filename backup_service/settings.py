@@ -23,6 +23,10 @@ class KeySettings(Section):
     repeat_window_s: int = Field(
         default=600, ge=1, le=3600, description="How long a viewing may be repeated."
     )
+    proof_max_age_s: int = Field(
+        default=300, ge=1, le=24 * 3600,
+        description="How old the proof of identity may be of whoever views a key.",
+    )  # fmt: skip
 
 
 class BackupSettings(Section):

@@ -47,6 +47,7 @@ from serving.progress import ProgressBoard
 from serving.runtime import ServiceRuntime
 from shared.archive.trust import load_signers
 from shared.audit import AuditTrail
+from shared.clock import SystemClock
 from shared.database import Lock, Pool, open_pool
 from shared.eventstore import CommandConsumer, EventStore, Relay
 from shared.instance.keyring import RootKey
@@ -125,7 +126,7 @@ def run(settings: RestoreServiceSettings) -> int:
     app = create_app(
         SERVICE,
         FirstOf(
-            OperatorToken(settings.http.token_file),
+            OperatorToken(settings.http.token_file, SystemClock()),
             ReceiptHolders(context),
             Bootstrap(settings.bootstrap_file, context),
         ),

@@ -7,11 +7,13 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
 from flask import g
 
+from shared.clock import Clock
 from shared.errors import AccessError
 from shared.secretfiles import read_secret_file
 
@@ -44,12 +46,16 @@ R = TypeVar("R")
 class Caller:
     """An authenticated caller: a name for the audit trail and what it may do.
 
-    ``only`` is the one thing that it may do that with; None means all of them.
+    ``only`` is the one thing that it may do that with; None means all of them. ``proven_at`` is
+    when it last proved who it is, None for whoever cannot; ``unattended`` marks an API token that
+    was made to work where nobody is there to prove anything.
     """
 
     name: str
     permissions: frozenset[str]
     only: str | None = None
+    proven_at: datetime | None = None
+    unattended: bool = False
 
 
 class Authenticator(Protocol):
@@ -71,17 +77,18 @@ class FirstOf:
 
 
 class OperatorToken:
-    """The token that lies in a 0600 file of the place; it may do everything."""
+    """The token that lies in a 0600 file of the place; it may do everything, and is proof itself."""
 
-    def __init__(self, token_file: Path) -> None:
+    def __init__(self, token_file: Path, clock: Clock) -> None:
         # Only the digest stays in memory: a dump of this process shows no token.
         self._digest = hashlib.sha256(read_secret_file(token_file)).digest()
+        self._clock = clock
 
     def authenticate(self, token: str) -> Caller | None:
         """Compare in constant time and return the operator, or None."""
         offered = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         if hmac.compare_digest(offered, self._digest):
-            return Caller(name=OPERATOR, permissions=PERMISSIONS)
+            return Caller(OPERATOR, PERMISSIONS, proven_at=self._clock.now())
         return None
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from flask import g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from serving.caller import current_caller
-from shared.errors import AccessError, UsageError, ValueTooLarge
+from shared.errors import AccessError, ProofNeeded, UsageError, ValueTooLarge
 
 # The largest is a command to restore: a sealed key in hex.
 BODY_MAX_BYTES = 1024 * 1024
@@ -22,6 +23,7 @@ class Requester:
     """Who asks: a name for the history, what it may do, and from where.
 
     ``allowed_recipients`` are those that an issuer on Kafka may name; None means any.
+    ``proven_at`` and ``unattended`` are the caller's; an issuer on Kafka has neither.
     """
 
     name: str
@@ -29,18 +31,37 @@ class Requester:
     source: str
     correlation_id: str
     allowed_recipients: frozenset[str] | None = None
+    proven_at: datetime | None = None
+    unattended: bool = False
 
     def require(self, permission: str) -> None:
         """Raise AccessError without ``permission``."""
         if permission not in self.permissions:
             raise AccessError(f"the permission {permission} is missing")
 
+    def require_proof(self, now: datetime, max_age_s: int) -> None:
+        """Raise ProofNeeded unless it proved who it is within ``max_age_s``, or may go without.
+
+        A time ahead of ``now`` counts like one as far behind it: clocks of replicas differ.
+        """
+        if self.unattended:
+            return
+        if self.proven_at is None:
+            raise ProofNeeded(f"{self.name} has not proved who that is")
+        if abs(now - self.proven_at) > timedelta(seconds=max_age_s):
+            raise ProofNeeded(f"{self.name} last proved who that is more than {max_age_s} s ago")
+
 
 def http_requester() -> Requester:
     """Return who makes the present HTTP request."""
     caller = current_caller()
     return Requester(
-        caller.name, caller.permissions, f"http:{request.remote_addr}", str(g.correlation_id)
+        caller.name,
+        caller.permissions,
+        f"http:{request.remote_addr}",
+        str(g.correlation_id),
+        proven_at=caller.proven_at,
+        unattended=caller.unattended,
     )
 
 

@@ -93,6 +93,14 @@ class NotAuthenticated(AccessError):
     http_status = 401
 
 
+class ProofNeeded(AccessError):
+    code = "access.proof_needed"
+    hint = (
+        "Sign in again, then ask again; or use an API token that was made as unattended, or the "
+        "machine's own token."
+    )
+
+
 class BootstrapSpent(AccessError):
     code = "access.bootstrap_spent"
     hint = "Sign in, or make another on the machine: `secryn bootstrap`."

@@ -30,6 +30,7 @@ from serving.caller import PERMISSIONS
 from serving.progress import ProgressBoard
 from serving.requester import Requester
 from shared.audit import AuditTrail
+from shared.clock import Clock, SystemClock
 from shared.database import Lock, open_pool
 from shared.eventstore import EventStore, StoredEvent
 from shared.instance.events import ProjectCreated
@@ -65,7 +66,13 @@ class Backing:
     admin: Requester = ADMIN
 
     @classmethod
-    def create(cls, postgres: TestPostgres, kafka: TestKafka, folder: Path) -> Backing:
+    def create(
+        cls,
+        postgres: TestPostgres,
+        kafka: TestKafka,
+        folder: Path,
+        clock: Clock = SystemClock(),  # noqa: B008 - it holds nothing
+    ) -> Backing:
         place = postgres.fresh_place()
         restorer = SigningKey.create(folder / "restore.key")
         signer = SigningKey.create(folder / "signing.key")
@@ -74,6 +81,7 @@ class Backing:
         store = EventStore("backup", Lock.BACKUP_APPEND)
         context = BackupContext(
             settings=settings,
+            clock=clock,
             pool=pool,
             kafka=Kafka(settings.kafka, SERVICE),
             store=store,

@@ -48,10 +48,14 @@ def view_key(
 ) -> dict[str, Any]:
     """Return the key sealed to the viewer.
 
+    Whoever asks holds the permission and has just proved who it is. An issuer on Kafka never gets
+    a key: a log keeps what it is given.
+
     Raises KeyNotReady, KeyAlreadyViewed (with when and by whom), KeyExpired, ConflictError for a
-    backup that was encrypted to own recipients, AccessError.
+    backup that was encrypted to own recipients, AccessError, ProofNeeded.
     """
     requester.require("view_key")
+    requester.require_proof(context.clock.now(), context.settings.keys.proof_max_age_s)
     identity = UUID(backup_id)
     with postgres_faults("viewing the key"), context.pool.connection() as conn:
         backup = context.history.load(conn, backup_id)

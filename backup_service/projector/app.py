@@ -8,6 +8,7 @@ from backup_service.projector.status import ProjectorStatus
 from backup_service.projector.web import SERVICE, create_projector_app
 from serving.caller import OperatorToken
 from serving.runtime import ServiceRuntime
+from shared.clock import SystemClock
 from shared.kafka import Kafka
 from shared.messages import IssuerRegistry
 
@@ -27,5 +28,5 @@ def run(settings: ProjectorSettings) -> int:
     )
     runtime = ServiceRuntime(SERVICE)
     runtime.add_worker("fold", projector.run)
-    app = create_projector_app(status, OperatorToken(settings.http.token_file))
+    app = create_projector_app(status, OperatorToken(settings.http.token_file, SystemClock()))
     return runtime.run(app, settings.http)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,99 +11,27 @@ import psycopg
 import pytest
 
 from backup_service import events as ev
-from backup_service.context import SERVICE, BackupContext, object_name, receipt_name
+from backup_service.context import BackupContext, object_name, receipt_name
 from backup_service.handlers.finish import finish_failed
 from backup_service.handlers.view_key import ViewKey, view_key
-from backup_service.history import History
 from backup_service.keys.waiting import WaitingKeys
-from backup_service.settings import BackupServiceSettings, KeySettings, StorageSettings
-from serving.progress import ProgressBoard
 from serving.requester import Requester
 from shared.archive.age import HybridIdentity, open_sealed
-from shared.audit import AuditTrail
-from shared.database import Lock, open_pool
+from shared.clock import SystemClock
 from shared.errors import Cancelled, Interrupted
-from shared.eventstore import EventMeta, EventStore, NewEvent
-from shared.instance.keyring import RootKey
-from shared.kafka import Kafka
-from shared.messages import IssuerRegistry, SigningKey
-from shared.secretfiles import write_secret_file
-from shared.settings import HttpSettings, KafkaSettings, PlaceSettings, PostgresSettings
-from shared.storage import LocalFolder
+from shared.eventstore import NewEvent
+from tests.keeping import KEY, META, created, offline_context, running
 from tests.plugins.instance import eventually
 from tests.plugins.postgres import TestPostgres
 
-META = EventMeta("tester", "corr-1")
-VIEWER = Requester("anna", frozenset({"view_key"}), "test", "corr-2")
-KEY = "a key file"
+VIEWER = Requester("anna", frozenset({"view_key"}), "test", "corr-2", unattended=True)
 
 
 @pytest.fixture
 def context(postgres: TestPostgres, tmp_path: Path) -> Iterator[BackupContext]:
-    settings = _settings(postgres.fresh_place().dsn("secryn_backup"), tmp_path)
-    pool = open_pool(settings.postgres, "test")
-    store = EventStore("backup", Lock.BACKUP_APPEND)
-    made = BackupContext(
-        settings=settings,
-        pool=pool,
-        kafka=Kafka(settings.kafka, SERVICE),
-        store=store,
-        history=History(store),
-        audit=AuditTrail(store, SERVICE),
-        keys=WaitingKeys(settings.keys.folder, 600),
-        objects=LocalFolder(settings.storage.folder),
-        root=RootKey.create(tmp_path / "root.key"),
-        signer=SigningKey.create(tmp_path / "signing.key"),
-        trusted_signers=frozenset(),
-        issuers=IssuerRegistry({}),
-        progress=ProgressBoard(),
-        stop=threading.Event(),
-    )
-    with pool.connection() as conn:
-        store.migrate(conn)
-        made.history.migrate(conn)
-        made.keys.migrate(conn)
+    made = offline_context(postgres.fresh_place().dsn("secryn_backup"), tmp_path, SystemClock())
     yield made
-    pool.close()
-
-
-def _settings(dsn: str, folder: Path) -> BackupServiceSettings:
-    write_secret_file(folder / "token", b"token")
-    return BackupServiceSettings(
-        postgres=PostgresSettings(dsn=dsn, pool_max=4),
-        kafka=KafkaSettings(bootstrap="127.0.0.1:1"),
-        place=PlaceSettings(
-            instance_id=uuid4(),
-            root_key_file=folder / "root.key",
-            signing_key_file=folder / "signing.key",
-            trusted_signers_file=folder / "signers.toml",
-            issuers_file=folder / "issuers.toml",
-        ),
-        http=HttpSettings(port=0, token_file=folder / "token"),
-        storage=StorageSettings(folder=folder / "backups"),
-        keys=KeySettings(folder=folder / "keks"),
-    )
-
-
-def append(context: BackupContext, backup_id: str, *events: NewEvent) -> None:
-    with context.pool.connection() as conn:
-        version = context.store.version(conn, ev.stream_of(backup_id))
-        context.history.append(conn, backup_id, version, events, META)
-
-
-def running(context: BackupContext) -> str:
-    backup_id = str(uuid4())
-    asked = {"reason": "a test", "recipient_fingerprints": [], "at_position": False}
-    append(context, backup_id, NewEvent(ev.REQUESTED, asked), NewEvent(ev.STARTED, {}))
-    return backup_id
-
-
-def created(context: BackupContext) -> str:
-    backup_id = running(context)
-    append(context, backup_id, NewEvent(ev.CREATED, {"backup_id": backup_id}))
-    with context.pool.connection() as conn:
-        context.keys.deposit(conn, UUID(backup_id), KEY)
-    return backup_id
+    made.pool.close()
 
 
 def store_object(context: BackupContext, name: str) -> None:
