@@ -28,7 +28,7 @@ from serving.progress import ProgressBoard
 from serving.runtime import ServiceRuntime
 from shared.archive.trust import load_signers
 from shared.audit import AuditTrail
-from shared.clock import SystemClock
+from shared.clock import SYSTEM_CLOCK, Clock
 from shared.database import Lock, open_pool
 from shared.eventstore import CommandConsumer, EventFollower, EventStore, Relay
 from shared.instance.keyring import RootKey
@@ -39,14 +39,13 @@ from shared.messages.topics import BACKUP_COMMANDS, BACKUP_EVENTS, RESTORE_EVENT
 from shared.storage import LocalFolder
 
 
-def run(settings: BackupServiceSettings) -> int:
+def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
     """Run until SIGTERM; return the exit code. Raises SecrynError when it cannot start."""
     runtime = ServiceRuntime(SERVICE)
-    clock = SystemClock()
     kafka = Kafka(settings.kafka, SERVICE)
     pool = open_pool(settings.postgres, SERVICE)
     runtime.on_close(pool.close)
-    store = EventStore("backup", Lock.BACKUP_APPEND)
+    store = EventStore("backup", Lock.BACKUP_APPEND, clock)
     signer = SigningKey.load(settings.place.signing_key_file)
     context = BackupContext(
         settings=settings,

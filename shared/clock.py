@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Clock(Protocol):
@@ -19,3 +19,6 @@ class SystemClock:
     def now(self) -> datetime:
         """Return the present time, in UTC."""
         return datetime.now(UTC)
+
+
+SYSTEM_CLOCK: Final = SystemClock()

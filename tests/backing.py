@@ -30,7 +30,7 @@ from serving.caller import PERMISSIONS
 from serving.progress import ProgressBoard
 from serving.requester import Requester
 from shared.audit import AuditTrail
-from shared.clock import Clock, SystemClock
+from shared.clock import SYSTEM_CLOCK, Clock
 from shared.database import Lock, open_pool
 from shared.eventstore import EventStore, StoredEvent
 from shared.instance.events import ProjectCreated
@@ -71,14 +71,14 @@ class Backing:
         postgres: TestPostgres,
         kafka: TestKafka,
         folder: Path,
-        clock: Clock = SystemClock(),  # noqa: B008 - it holds nothing
+        clock: Clock = SYSTEM_CLOCK,
     ) -> Backing:
         place = postgres.fresh_place()
         restorer = SigningKey.create(folder / "restore.key")
         signer = SigningKey.create(folder / "signing.key")
         settings = _settings(place, folder, kafka.settings())
         pool = open_pool(settings.postgres, "test")
-        store = EventStore("backup", Lock.BACKUP_APPEND)
+        store = EventStore("backup", Lock.BACKUP_APPEND, clock)
         context = BackupContext(
             settings=settings,
             clock=clock,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,6 +17,7 @@ from psycopg import errors, sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from shared.clock import SYSTEM_CLOCK, Clock
 from shared.database import Connection, Lock, lock_transaction
 from shared.errors import ConcurrencyConflict
 
@@ -104,9 +105,10 @@ class Delivery:
 class EventStore:
     """The events of the service whose schema is ``schema``."""
 
-    def __init__(self, schema: str, append_lock: Lock) -> None:
+    def __init__(self, schema: str, append_lock: Lock, clock: Clock = SYSTEM_CLOCK) -> None:
         self.schema = schema
         self._append_lock = append_lock
+        self._clock = clock
 
     def _sql(self, text: str) -> sql.Composed:
         return sql.SQL(text).format(schema=sql.Identifier(self.schema), columns=sql.SQL(_COLUMNS))
@@ -135,7 +137,7 @@ class EventStore:
         then lost.
         """
         self.lock_appends(conn)
-        now = datetime.now(UTC)
+        now = self._clock.now()
         query = self._sql(
             "INSERT INTO {schema}.events (stream, version, type, data, event_id, occurred_at, "
             "actor, correlation_id, causation_id, topic, extensions) "
@@ -172,6 +174,12 @@ class EventStore:
         )
         with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
             return cursor.execute(query, (stream,)).fetchall()
+
+    def find(self, conn: Connection, event_id: UUID) -> StoredEvent | None:
+        """Return the event with that id, or None: was this done before?"""
+        query = self._sql("SELECT {columns} FROM {schema}.events WHERE event_id = %s")
+        with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
+            return cursor.execute(query, (event_id,)).fetchone()
 
     def last(self, conn: Connection, stream: str) -> StoredEvent | None:
         """Return a stream's last event."""
