@@ -64,6 +64,11 @@ class PartialScope(UsageError):
     hint = "A backup and a restore are always of the whole instance: leave the selection out."
 
 
+class RetentionRefused(UsageError):
+    code = "retention.refused"
+    hint = "Correct the named rule; docs/retention.md lists all of them with examples."
+
+
 class UnknownSetting(UsageError):
     code = "settings.invalid"
     hint = "Correct the named setting; docs/settings.md lists all of them."

@@ -1,0 +1,1 @@
+"""Retention: which backups are kept, which are purged, and by which rule; nothing but reckoning."""
