@@ -19,6 +19,9 @@ from backup_service.history import History
 from backup_service.keys.waiting import WaitingKeys
 from backup_service.settings import BackupServiceSettings
 from backup_service.worker import BackupWorker
+from serving.access import Access
+from serving.access.routes import create_access_routes
+from serving.access.schema import migrate_access
 from serving.app import Readiness, create_app
 from serving.audit import refusal_hook
 from serving.caller import OperatorToken
@@ -68,6 +71,7 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
         store.migrate(conn)
         context.history.migrate(conn)
         context.keys.migrate(conn)
+    migrate_access(pool, settings.access.owner_role)
     commands = CommandTopic(
         topic=BACKUP_COMMANDS,
         answers=BACKUP_EVENTS,
@@ -117,12 +121,15 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
     runtime.add_worker("backups", BackupWorker(context).run)
     readiness = Readiness()
     log_and_store_checks(readiness, pool)
+    access = Access(settings.access, settings.place.instance_id, pool, context.audit, clock)
     app = create_app(
         SERVICE,
         OperatorToken(settings.http.token_file, clock),
         readiness,
+        access=access,
         on_refusal=refusal_hook(context.record),
     )
+    app.register_blueprint(create_access_routes(access))
     app.register_blueprint(create_routes(context))
     app.register_blueprint(create_disaster_routes(context))
     return runtime.run(app, settings.http)

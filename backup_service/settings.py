@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from serving.access.settings import AccessSettings
 from shared.settings import HttpSettings, KafkaSettings, PlaceSettings, PostgresSettings, Section
 
 
@@ -57,6 +58,7 @@ class BackupServiceSettings(Section):
     storage: StorageSettings
     keys: KeySettings
     backup: BackupSettings = BackupSettings()
+    access: AccessSettings = AccessSettings()
 
     @model_validator(mode="after")
     def _keys_lie_apart(self) -> Self:

@@ -38,6 +38,9 @@ from restore_service.recipient.keys import RecipientKeys
 from restore_service.rehearsal.history import RehearsalHistory
 from restore_service.settings import RestoreServiceSettings
 from restore_service.worker import PreviewWorker, RehearsalWorker, RestoreWorker
+from serving.access import Access
+from serving.access.routes import create_access_routes
+from serving.access.schema import migrate_access
 from serving.app import Readiness, create_app
 from serving.audit import refusal_hook
 from serving.caller import FirstOf, OperatorToken
@@ -68,6 +71,7 @@ def run(settings: RestoreServiceSettings) -> int:
         context.store.migrate(conn)
         context.history.migrate(conn)
         context.rehearsals.migrate(conn)
+    migrate_access(pool, settings.access.owner_role)
     commands = CommandTopic(
         topic=RESTORE_COMMANDS,
         answers=RESTORE_EVENTS,
@@ -123,17 +127,20 @@ def run(settings: RestoreServiceSettings) -> int:
     log_and_store_checks(readiness, pool)
     registry = CollectorRegistry()
     registry.register(context.glass_broken)
+    access = Access(settings.access, settings.place.instance_id, pool, context.audit, SystemClock())
     app = create_app(
         SERVICE,
         FirstOf(
-            OperatorToken(settings.http.token_file, SystemClock()),
+            OperatorToken(settings.http.token_file, access.clock),
             ReceiptHolders(context),
             Bootstrap(settings.bootstrap_file, context),
         ),
         readiness,
+        access=access,
         registry=registry,
         on_refusal=refusal_hook(context.record),
     )
+    app.register_blueprint(create_access_routes(access))
     app.register_blueprint(create_routes(context))
     app.register_blueprint(create_rehearsal_routes(context))
     app.register_blueprint(create_approval_routes(context))

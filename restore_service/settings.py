@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from restore_service.window import Window, zone_of
+from serving.access.settings import AccessSettings
 from shared.settings import HttpSettings, KafkaSettings, PlaceSettings, PostgresSettings, Section
 
 
@@ -101,3 +102,4 @@ class RestoreServiceSettings(Section):
         description="A 0600 file with the credential that restores into an instance without users."
     )
     restore: RestoreSettings = RestoreSettings()
+    access: AccessSettings = AccessSettings()

@@ -6,26 +6,26 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 from flask import Flask, Response, g, jsonify, request
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from werkzeug.exceptions import HTTPException
 
-from serving.caller import Authenticator, requires
+from serving.access import Access, enter_by_cookie
+from serving.caller import Authenticator, Caller, open_to_all, requires
 from shared.errors import (
     AccessError,
     NotAuthenticated,
     NotFoundError,
     SecrynError,
+    TooManyAttempts,
     UsageError,
 )
 
 PROBLEM = "application/problem+json"
 # What a client may choose for itself; anything else could break a log line.
 _CORRELATION_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
-_OPEN_ENDPOINTS = frozenset({"healthz", "readyz"})
 
 log = structlog.get_logger(__name__)
 
@@ -61,11 +61,13 @@ def create_app(
     authenticator: Authenticator,
     readiness: Readiness,
     *,
+    access: Access | None = None,
     registry: CollectorRegistry | None = None,
     on_refusal: RefusalHook | None = None,
 ) -> Flask:
     """Build an application with health, metrics, problems and authentication.
 
+    With ``access`` a web session's cookie is another way to be known than a token.
     ``on_refusal`` is called with every AccessError before it is answered (the audit trail).
     """
     app = Flask(service)
@@ -85,8 +87,9 @@ def create_app(
         structlog.contextvars.bind_contextvars(
             correlation_id=g.correlation_id, service=service, endpoint=request.endpoint
         )
-        g.caller = _authenticate(authenticator)
-        if g.caller is None and request.endpoint not in _OPEN_ENDPOINTS:
+        is_open = _is_open(app)
+        g.caller = _enter(authenticator, access, is_open)
+        if g.caller is None and not is_open:
             raise NotAuthenticated("the request carries no valid token")
 
     @app.after_request
@@ -102,11 +105,19 @@ def create_app(
     return app
 
 
-def _authenticate(authenticator: Authenticator) -> Any:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        return None
-    return authenticator.authenticate(token.strip())
+def _is_open(app: Flask) -> bool:
+    view = app.view_functions.get(request.endpoint or "")
+    return bool(getattr(view, "open_to_all", False))
+
+
+def _enter(authenticator: Authenticator, access: Access | None, is_open: bool) -> Caller | None:
+    """Return who makes the request: by its token, or where there is none by its cookie."""
+    if "Authorization" in request.headers or access is None:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            return None
+        return authenticator.authenticate(token.strip())
+    return enter_by_cookie(access, is_open=is_open)
 
 
 def _answer_errors(app: Flask, on_refusal: RefusalHook | None) -> None:
@@ -121,6 +132,8 @@ def _answer_errors(app: Flask, on_refusal: RefusalHook | None) -> None:
         response.content_type = PROBLEM
         if error.http_status == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
+        if isinstance(error, TooManyAttempts):
+            response.headers["Retry-After"] = str(error.retry_after_s)
         return response
 
     @app.errorhandler(SecrynError)
@@ -146,10 +159,12 @@ def _add_health(
     app: Flask, service: str, readiness: Readiness, registry: CollectorRegistry
 ) -> None:
     @app.get("/healthz", endpoint="healthz")
+    @open_to_all
     def healthz() -> Response:
         return jsonify(service=service, status="alive")
 
     @app.get("/readyz", endpoint="readyz")
+    @open_to_all
     def readyz() -> Response:
         faults = readiness.faults()
         body: dict[str, object] = {"service": service, "ready": not faults}

@@ -18,6 +18,8 @@ def refusal_hook(record: Callable[[AuditEntry, str], None]) -> Callable[[SecrynE
 
     def refused(error: SecrynError) -> None:
         caller = getattr(g, "caller", None)
+        # The account that somebody did not get into.
+        account = getattr(g, "refused_account", None)
         entry = AuditEntry(
             action=f"http.{request.method.lower()}",
             outcome="failure",
@@ -27,6 +29,7 @@ def refusal_hook(record: Callable[[AuditEntry, str], None]) -> Callable[[SecrynE
             resource_id=str(request.url_rule or "none"),
             source=f"http:{request.remote_addr}",
             code=error.code,
+            details={"account": account} if account else {},
         )
         try:
             record(entry, str(g.get("correlation_id", "")))

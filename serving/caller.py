@@ -100,6 +100,18 @@ def current_caller() -> Caller:
     return caller
 
 
+def open_to_all(view: Callable[P, R]) -> Callable[P, R]:
+    """Let everybody through to the decorated view: whoever signs in is nobody yet."""
+    view.__dict__["open_to_all"] = True
+    return view
+
+
+def any_caller(view: Callable[P, R]) -> Callable[P, R]:
+    """Let every caller that is known through to the decorated view, whatever it may do."""
+    view.__dict__["any_caller"] = True
+    return view
+
+
 def requires(
     permission: str, or_one: str | None = None
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:

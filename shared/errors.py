@@ -106,6 +106,33 @@ class ProofNeeded(AccessError):
     )
 
 
+class SignInRefused(AccessError):
+    code = "access.sign_in_refused"
+    hint = "Check the name and the password. An administrator can set a new one."
+    http_status = 401
+
+
+class SessionEnded(AccessError):
+    code = "access.session_ended"
+    hint = "Sign in again with your name and password."
+    http_status = 401
+
+
+class CrossSiteRefused(AccessError):
+    code = "access.cross_site"
+    hint = "Load the page again and send the form from there; another program needs an API token."
+
+
+class TooManyAttempts(AccessError):
+    code = "access.too_many_attempts"
+    hint = "Wait as long as Retry-After says. The operator's token and API tokens still work."
+    http_status = 429
+
+    def __init__(self, message: str, *, hint: str | None = None, retry_after_s: int = 1) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
 class BootstrapSpent(AccessError):
     code = "access.bootstrap_spent"
     hint = "Sign in, or make another on the machine: `secryn bootstrap`."
@@ -471,6 +498,11 @@ class KafkaUnavailable(UnavailableError):
 
 class PostgresUnavailable(UnavailableError):
     code = "postgres.unavailable"
+
+
+class SignInBusy(UnavailableError):
+    code = "access.busy"
+    hint = "Too many sign-ins at once. Try again; the operator's token and API tokens still work."
 
 
 class StoreBehind(UnavailableError):

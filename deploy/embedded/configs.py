@@ -11,7 +11,7 @@ from typing import Any, Literal
 import psycopg
 import tomli_w
 
-from deploy.embedded.database import BACKUP, DATABASE, ROLES, write_passfile
+from deploy.embedded.database import ACCESS, BACKUP, DATABASE, ROLES, write_passfile
 from deploy.embedded.folder import StateFolder
 from deploy.embedded.place import Place
 from deploy.embedded.postgres import HOST, SUPERUSER
@@ -148,6 +148,8 @@ def process_settings(state: StateFolder, place: Place, name: ProcessName) -> dic
     if name == "projector":
         document["fold"] = _fold_section(state, place)
     document |= _EXTRA_SECTIONS.get(name, lambda _: {})(state)
+    if name != "projector" and place.postgres is None:
+        document["access"] = {"owner_role": ACCESS}
     if name == "restore" and place.postgres is None:
         document["restore"] = {"database_folder": str(state.folder("postgres"))}
     for section, values in place.settings.get(name, {}).items():

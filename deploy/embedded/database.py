@@ -1,7 +1,8 @@
 """The database of a place: its roles, their passwords and their rights.
 
 One database holds the schemas ``instance``, ``backup`` and ``restore``; each is made and owned by
-the role of its process. A role's rights on the instance's tables are default privileges of the
+the role of its process. ``access`` is made and used by both services: a role without a password
+owns it, of which theirs are members. A role's rights on the instance's tables are default privileges of the
 projector's role, so that they hold for the staging schema of a restore as well.
 """
 
@@ -21,6 +22,7 @@ PROJECTOR, BACKUP, RESTORE, PLATFORM = (
     "secryn_projector", "secryn_backup", "secryn_restore", "secryn_platform",
 )  # fmt: skip
 ROLES = (PROJECTOR, BACKUP, RESTORE, PLATFORM)
+ACCESS = "secryn_access"
 DATABASE = "secryn"
 PASSWORD_BYTES = 24
 
@@ -63,6 +65,9 @@ def _ensure_roles(
         "SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [list(ROLES)]
     )
     known = {row[0] for row in found}
+    group = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ACCESS])
+    if group.fetchone() is None:
+        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(ACCESS)))
     for role in ROLES:
         # The verifier is computed here: a password in a statement could reach the server's log.
         verifier = connection.pgconn.encrypt_password(
@@ -80,7 +85,9 @@ def _rights(database: str) -> list[sql.Composed]:
     name = sql.Identifier(database)
     readers = sql.SQL(", ").join(sql.Identifier(role) for role in (BACKUP, RESTORE, PLATFORM))
     everyone = sql.SQL(", ").join(sql.Identifier(role) for role in ROLES)
-    makers = sql.SQL(", ").join(sql.Identifier(role) for role in (PROJECTOR, BACKUP, RESTORE))
+    makers = sql.SQL(", ").join(
+        sql.Identifier(role) for role in (PROJECTOR, BACKUP, RESTORE, ACCESS)
+    )
     owner, restore = sql.Identifier(PROJECTOR), sql.Identifier(RESTORE)
     templates = [
         "REVOKE ALL ON DATABASE {name} FROM PUBLIC",
@@ -91,6 +98,7 @@ def _rights(database: str) -> list[sql.Composed]:
         # A restore replaces what the projector owns, and ends sessions that stand in its way.
         "GRANT {owner} TO {restore}",
         "GRANT pg_signal_backend, pg_read_all_stats TO {restore}",
+        "GRANT {access} TO {backup}, {restore}",
     ]
     return [
         sql.SQL(template).format(
@@ -100,6 +108,8 @@ def _rights(database: str) -> list[sql.Composed]:
             owner=owner,
             readers=readers,
             restore=restore,
+            backup=sql.Identifier(BACKUP),
+            access=sql.Identifier(ACCESS),
         )
         for template in templates
     ]

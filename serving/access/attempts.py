@@ -1,0 +1,121 @@
+"""Slow down whoever guesses, without locking anybody out.
+
+Counted is the pair of account and address, and the address alone. After some tries that are free,
+each further failure of a pair waits twice as long as the one before. Another address is not
+touched by that, and neither are sessions, API tokens and the operator's token. A try is counted
+before it is checked: many at once are not more than one after another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, LiteralString
+
+from shared.database import Connection
+from shared.errors import TooManyAttempts
+
+
+@dataclass(frozen=True)
+class Limit:
+    """``free`` tries, then a wait that doubles from a second to ``longest_s``."""
+
+    free: int
+    longest_s: int
+
+
+PAIR: Final = Limit(free=5, longest_s=15 * 60)
+# Many people may stand behind one address: it waits a minute at most.
+ADDRESS: Final = Limit(free=50, longest_s=60)
+FORGET_AFTER: Final = timedelta(hours=1)
+MOST_ROWS: Final = 50_000
+
+_COUNT: LiteralString = """
+INSERT INTO access.attempts AS a (key, failures, last_at, blocked_until)
+VALUES (%(key)s, 1, %(now)s, NULL)
+ON CONFLICT (key) DO UPDATE SET
+  failures = CASE WHEN a.last_at < %(forget)s THEN 1 ELSE a.failures + 1 END,
+  last_at = %(now)s,
+  blocked_until = CASE WHEN a.last_at >= %(forget)s AND a.failures + 1 >= %(free)s
+    THEN %(now)s + make_interval(secs =>
+      least(%(longest)s, power(2, least(a.failures + 1 - %(free)s, 20)))) END
+WHERE a.blocked_until IS NULL OR a.blocked_until <= %(now)s
+RETURNING failures
+"""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a try is counted under."""
+
+    pair: bytes
+    address: bytes
+
+
+def attempt_of(account: str, address: str | None) -> Attempt:
+    """Return what a try on ``account`` from ``address`` is counted under: no name is kept."""
+    network = _network(address or "")
+    return Attempt(_key("pair", account, network), _key("address", network))
+
+
+def count_attempt(conn: Connection, attempt: Attempt, now: datetime) -> None:
+    """Count a try before it is checked. Raises TooManyAttempts, with the seconds to wait."""
+    for key, limit in ((attempt.pair, PAIR), (attempt.address, ADDRESS)):
+        values = {
+            "key": key, "now": now, "forget": now - FORGET_AFTER,
+            "free": limit.free, "longest": limit.longest_s,
+        }  # fmt: skip
+        if conn.execute(_COUNT, values).fetchone() is None:
+            raise TooManyAttempts(
+                "too many tries from this address", retry_after_s=_wait_s(conn, key, now)
+            )
+
+
+def forgive(conn: Connection, attempt: Attempt) -> None:
+    """Take back what a try that was right has counted."""
+    conn.execute("DELETE FROM access.attempts WHERE key = %s", (attempt.pair,))
+    conn.execute(
+        "UPDATE access.attempts SET failures = greatest(failures - 1, 0) WHERE key = %s",
+        (attempt.address,),
+    )
+
+
+def forget_attempts(conn: Connection, now: datetime) -> None:
+    """Delete what is old, and the oldest of too many."""
+    conn.execute("DELETE FROM access.attempts WHERE last_at < %s", (now - FORGET_AFTER,))
+    conn.execute(
+        "DELETE FROM access.attempts WHERE key IN "
+        "(SELECT key FROM access.attempts ORDER BY last_at DESC OFFSET %s)",
+        (MOST_ROWS,),
+    )
+
+
+def _wait_s(conn: Connection, key: bytes, now: datetime) -> int:
+    row = conn.execute(
+        "SELECT blocked_until FROM access.attempts WHERE key = %s", (key,)
+    ).fetchone()
+    if row is None or row[0] is None:
+        return 1
+    until: datetime = row[0]
+    return max(1, math.ceil((until - now).total_seconds()))
+
+
+def _network(address: str) -> str:
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address[:64]
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped is not None:
+            return str(found.ipv4_mapped)
+        # Whoever has one address of a /64 has all of them.
+        return str(ipaddress.ip_network((found, 64), strict=False))
+    return str(found)
+
+
+def _key(*parts: str) -> bytes:
+    text = "\x00".join(parts).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(text).digest()

@@ -1,0 +1,222 @@
+"""Web sessions: kept in PostgreSQL, looked at anew at every request.
+
+The cookie holds 32 random bytes; the table holds their SHA-256. A session stands for one person
+with the password and the roles of the moment it began, in one epoch of the instance: when one of
+them is another, it has ended, and its row says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, Literal
+from uuid import UUID, uuid4
+
+from psycopg.rows import class_row
+
+from serving.access.context import Access, Visit
+from serving.access.people import USER_PREFIX, Person, person_with_id
+from serving.caller import Caller
+from shared.audit import AuditEntry
+from shared.database import Connection
+
+COOKIE_BYTES: Final = 32
+# Ended sessions are kept for so long, to tell whoever comes back why.
+KEPT: Final = timedelta(days=1)
+Method = Literal["password"]
+
+ENDINGS: Final = {
+    "signed_out": "you signed out",
+    "idle": "it was not used for too long",
+    "expired": "it was open for too long",
+    "restored": "the instance was restored",
+    "disabled": "the account is disabled or gone",
+    "password_changed": "the password was changed",
+    "roles_changed": "the account's roles were changed",
+}
+
+
+@dataclass(frozen=True)
+class SessionRow:
+    """A session as it is stored."""
+
+    session_id: UUID
+    method: str
+    user_id: UUID | None
+    username: str
+    epoch: int
+    credential: bytes
+    rights: bytes
+    created_at: datetime
+    last_seen_at: datetime
+    proven_at: datetime
+    ended_because: str | None
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open session, for the routes and the pages. ``csrf_token`` goes into every form."""
+
+    session_id: UUID
+    method: str
+    user_id: UUID | None
+    username: str
+    caller: Caller
+    expires_at: datetime
+    csrf_token: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A session that has ended; ``because`` is one of ``ENDINGS``."""
+
+    because: str
+
+
+def begin_session(
+    access: Access, conn: Connection, person: Person, method: Method
+) -> tuple[str, Session]:
+    """Store a new session; return the cookie's value, which is nowhere else, and the session."""
+    now = access.clock.now()
+    value = secrets.token_urlsafe(COOKIE_BYTES)
+    row = SessionRow(
+        uuid4(), method, person.user_id, person.username, person.epoch, person.credential,
+        person.rights, now, now, now, None,
+    )  # fmt: skip
+    conn.execute(
+        "INSERT INTO access.sessions (session_id, digest, method, user_id, username, epoch, "
+        "credential, rights, created_at, last_seen_at, proven_at) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            row.session_id, _digest(value), method, row.user_id, row.username, row.epoch,
+            row.credential, row.rights, now, now, now,
+        ),
+    )  # fmt: skip
+    return value, _opened(access, row, person, value)
+
+
+def find_session(access: Access, value: str, visit: Visit) -> Session | Ended | None:
+    """Return the session of a cookie, why it has ended, or None for a cookie of no session.
+
+    Raises PostgresUnavailable.
+    """
+    now = access.clock.now()
+    with access.transaction("looking for a session") as conn:
+        row = _row(conn, value)
+        if row is None:
+            return None
+        if row.ended_because is not None:
+            return Ended(row.ended_because)
+        person = person_with_id(conn, row.user_id) if row.user_id is not None else None
+        because = _ending(access, row, person, now)
+        if because is not None:
+            _end(access, conn, row, because, visit)
+            return Ended(because)
+        assert person is not None
+        if now - row.last_seen_at > _seen_interval(access):
+            conn.execute(
+                "UPDATE access.sessions SET last_seen_at = %s WHERE session_id = %s",
+                (now, row.session_id),
+            )
+    return _opened(access, row, person, value)
+
+
+def end_session(access: Access, session: Session, visit: Visit) -> None:
+    """End a session because its holder says so; once, however often it is said."""
+    with access.transaction("signing out") as conn:
+        row = _row_of(conn, session.session_id)
+        if row is not None and row.ended_because is None:
+            _end(access, conn, row, "signed_out", visit)
+
+
+def note_proof(access: Access, conn: Connection, session: Session) -> datetime:
+    """Note that the holder has just proved who it is; return the moment."""
+    now = access.clock.now()
+    conn.execute(
+        "UPDATE access.sessions SET proven_at = %s WHERE session_id = %s AND ended_at IS NULL",
+        (now, session.session_id),
+    )
+    return now
+
+
+def forget_sessions(access: Access, conn: Connection) -> None:
+    """Delete what ended or expired a day ago."""
+    now = access.clock.now()
+    oldest = now - timedelta(seconds=access.settings.absolute_s) - KEPT
+    conn.execute(
+        "DELETE FROM access.sessions WHERE created_at < %s OR ended_at < %s", (oldest, now - KEPT)
+    )
+
+
+def _ending(access: Access, row: SessionRow, person: Person | None, now: datetime) -> str | None:
+    """Return why a session has ended, the first reason of several."""
+    if now - row.created_at >= timedelta(seconds=access.settings.absolute_s):
+        return "expired"
+    if now - row.last_seen_at >= timedelta(seconds=access.settings.idle_s):
+        return "idle"
+    if person is None or not person.enabled:
+        return "disabled"
+    changed = {
+        "restored": person.epoch != row.epoch,
+        "password_changed": not hmac.compare_digest(person.credential, row.credential),
+        "roles_changed": not hmac.compare_digest(person.rights, row.rights),
+    }
+    return next((because for because, true in changed.items() if true), None)
+
+
+def _end(access: Access, conn: Connection, row: SessionRow, because: str, visit: Visit) -> None:
+    ended = conn.execute(
+        "UPDATE access.sessions SET ended_at = %s, ended_because = %s "
+        "WHERE session_id = %s AND ended_at IS NULL",
+        (access.clock.now(), because, row.session_id),
+    )
+    if not ended.rowcount:
+        return
+    entry = AuditEntry(
+        "session.end", "success", f"{USER_PREFIX}{row.username}", "session", str(row.session_id),
+        visit.source, details={"because": because},
+    )  # fmt: skip
+    access.audit.record(conn, entry, visit.correlation_id)
+
+
+def _opened(access: Access, row: SessionRow, person: Person, value: str) -> Session:
+    caller = Caller(person.name, person.permissions, proven_at=row.proven_at)
+    expires_at = row.created_at + timedelta(seconds=access.settings.absolute_s)
+    return Session(
+        row.session_id, row.method, row.user_id, row.username, caller, expires_at, csrf_of(value)
+    )
+
+
+def csrf_of(value: str) -> str:
+    """Return the token of a session's forms: whoever has it has had the cookie."""
+    return hmac.new(value.encode("utf-8", "surrogateescape"), b"csrf", hashlib.sha256).hexdigest()
+
+
+def _seen_interval(access: Access) -> timedelta:
+    # Written at most once a minute, and often enough for a short limit.
+    return timedelta(seconds=min(60.0, access.settings.idle_s / 10))
+
+
+def _digest(value: str) -> bytes:
+    return hashlib.sha256(value.encode("utf-8", "surrogateescape")).digest()
+
+
+_COLUMNS: Final = (
+    "session_id, method, user_id, username, epoch, credential, rights, created_at, "
+    "last_seen_at, proven_at, ended_because"
+)
+
+
+def _row(conn: Connection, value: str) -> SessionRow | None:
+    query = f"SELECT {_COLUMNS} FROM access.sessions WHERE digest = %s"
+    with conn.cursor(row_factory=class_row(SessionRow)) as cursor:
+        return cursor.execute(query, (_digest(value),)).fetchone()
+
+
+def _row_of(conn: Connection, session_id: UUID) -> SessionRow | None:
+    query = f"SELECT {_COLUMNS} FROM access.sessions WHERE session_id = %s FOR UPDATE"
+    with conn.cursor(row_factory=class_row(SessionRow)) as cursor:
+        return cursor.execute(query, (session_id,)).fetchone()

@@ -1,0 +1,90 @@
+"""Sign in, and prove again who one is: with the name and the password of a user of the instance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from flask import g
+
+from serving.access.attempts import attempt_of, count_attempt, forgive
+from serving.access.context import Access, Visit
+from serving.access.passwords import MAX_PASSWORD_BYTES, decoy_hash, verify_password
+from serving.access.people import person_named, person_with_id
+from serving.access.sessions import Session, begin_session, note_proof
+from shared.audit import AuditEntry
+from shared.errors import AccessError, SignInRefused, UsageError
+
+MAX_NAME_CHARS = 255
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """A new session and the value of its cookie, which is nowhere else."""
+
+    session: Session
+    cookie: str = field(repr=False)
+
+
+def sign_in(access: Access, username: str, password: str, visit: Visit) -> SignedIn:
+    """Begin a session for whoever knows the password.
+
+    The answer and the time it takes are the same for a name that is unknown, a password that is
+    wrong and an account that is disabled. Raises SignInRefused, TooManyAttempts, SignInBusy,
+    UsageError, PostgresUnavailable.
+    """
+    _check_sizes(username, password)
+    attempt = attempt_of(username, visit.address)
+    with access.transaction("counting a sign-in") as conn:
+        count_attempt(conn, attempt, access.clock.now())
+    with access.transaction("looking for a user") as conn:
+        person, decoy = person_named(conn, username), decoy_hash(conn, username)
+    with access.gate.entered():
+        right = verify_password(person, decoy, password)
+    if not right or person is None:
+        # Who is unknown is not written down: people type passwords into the wrong field.
+        g.refused_account = person.name if person is not None else None
+        raise SignInRefused("the name or the password is wrong")
+    with access.transaction("signing in") as conn:
+        forgive(conn, attempt)
+        value, session = begin_session(access, conn, person, "password")
+        entry = AuditEntry(
+            "session.begin", "success", person.name, "session", str(session.session_id),
+            visit.source, details={"method": session.method},
+        )  # fmt: skip
+        access.audit.record(conn, entry, visit.correlation_id)
+    return SignedIn(session, value)
+
+
+def prove(access: Access, session: Session, password: str, visit: Visit) -> Session:
+    """Let the holder of a session prove again who it is; return the session with the new moment.
+
+    Raises SignInRefused, TooManyAttempts, SignInBusy, UsageError, PostgresUnavailable.
+    """
+    _check_sizes(session.username, password)
+    if session.user_id is None:
+        raise AccessError("this session has no password to prove it by")
+    attempt = attempt_of(session.username, visit.address)
+    with access.transaction("counting a proof") as conn:
+        count_attempt(conn, attempt, access.clock.now())
+        person = person_with_id(conn, session.user_id)
+        decoy = decoy_hash(conn, session.username)
+    with access.gate.entered():
+        right = verify_password(person, decoy, password)
+    if not right:
+        raise SignInRefused("the password is wrong")
+    with access.transaction("noting a proof") as conn:
+        forgive(conn, attempt)
+        proven_at = note_proof(access, conn, session)
+        entry = AuditEntry(
+            "session.prove", "success", session.caller.name, "session", str(session.session_id),
+            visit.source,
+        )  # fmt: skip
+        access.audit.record(conn, entry, visit.correlation_id)
+    return replace(session, caller=replace(session.caller, proven_at=proven_at))
+
+
+def _check_sizes(username: str, password: str) -> None:
+    if len(username) > MAX_NAME_CHARS or len(password.encode()) > MAX_PASSWORD_BYTES:
+        raise UsageError("the name or the password is longer than any can be")
+    if "\x00" in username:
+        raise UsageError("a name holds no NUL")
