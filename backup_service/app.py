@@ -5,16 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from backup_service import events as ev
+from backup_service.api.configuration import create_configuration_routes
 from backup_service.api.disasters import create_disaster_routes
 from backup_service.api.routes import create_routes
-from backup_service.commands import (
-    CREATE_BACKUP,
-    parse_cancel_message,
-    parse_create_message,
-)
+from backup_service.command_handlers import command_handlers, restore_event_handlers
 from backup_service.context import SERVICE, BackupContext
-from backup_service.handlers.note_rehearsal import note_rehearsal, refuse_rehearsal
-from backup_service.handlers.request_backup import cancel_running, request_backup
+from backup_service.handlers.note_rehearsal import refuse_event
 from backup_service.history import History
 from backup_service.keys.waiting import WaitingKeys
 from backup_service.settings import BackupServiceSettings
@@ -37,7 +33,6 @@ from shared.eventstore import CommandConsumer, EventFollower, EventStore, Relay
 from shared.instance.keyring import RootKey
 from shared.kafka import Kafka
 from shared.messages import IssuerRegistry, SigningKey
-from shared.messages.between import CANCEL_RUNNING, REHEARSAL_FAILED, REHEARSED
 from shared.messages.topics import BACKUP_COMMANDS, BACKUP_EVENTS, RESTORE_EVENTS
 from shared.storage import LocalFolder
 
@@ -77,14 +72,7 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
         answers=BACKUP_EVENTS,
         rejected=ev.REJECTED,
         action="backup.create",
-        handlers={
-            CREATE_BACKUP: lambda data, requester: request_backup(
-                context, parse_create_message(data), requester
-            ),
-            CANCEL_RUNNING: lambda data, requester: cancel_running(
-                context, parse_cancel_message(data), requester
-            ),
-        },
+        handlers=command_handlers(context),
         pool=pool,
         store=store,
         audit=context.audit,
@@ -97,14 +85,15 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
         handle=commands.handle,
         refused=commands.refused,
     )
-    rehearsals = EventFollower(
+    told = restore_event_handlers(context)
+    restores = EventFollower(
         kafka,
         RESTORE_EVENTS,
-        group_id=kafka.topic("backup.rehearsals"),
-        types=(REHEARSED, REHEARSAL_FAILED),
+        group_id=kafka.topic("backup.restores"),
+        types=told,
         issuers=context.issuers,
-        handle=partial(note_rehearsal, context),
-        refused=partial(refuse_rehearsal, context),
+        handle=lambda event, issuer: told[event.type](event, issuer),
+        refused=partial(refuse_event, context),
     )
     relay = Relay(
         store,
@@ -116,7 +105,7 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
         issuer=SERVICE,
     )
     runtime.add_worker("commands", consumer.run)
-    runtime.add_worker("rehearsals", rehearsals.run)
+    runtime.add_worker("restores", restores.run)
     runtime.add_worker("relay", relay.run, last=True)
     runtime.add_worker("backups", BackupWorker(context).run)
     readiness = Readiness()
@@ -132,4 +121,5 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
     app.register_blueprint(create_access_routes(access))
     app.register_blueprint(create_routes(context))
     app.register_blueprint(create_disaster_routes(context))
+    app.register_blueprint(create_configuration_routes(context))
     return runtime.run(app, settings.http)

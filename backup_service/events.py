@@ -22,6 +22,12 @@ REHEARSED = PREFIX + "rehearsed.v1"
 ADOPTED = PREFIX + "adopted.v1"
 LOG_ADOPTED = PREFIX + "log_adopted.v1"
 EVENT_SKIPPED = PREFIX + "event_skipped.v1"
+CONFIGURED = PREFIX + "configured.v1"
+CONFIGURATION_CONFIRMED = PREFIX + "configuration_confirmed.v1"
+RESTORE_NOTED = PREFIX + "restore_noted.v1"
+
+# What restore_service told of restores and undos, each with the epoch that it began.
+RESTORES_STREAM = "restores"
 
 _STATES = {
     REQUESTED: "requested",

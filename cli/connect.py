@@ -9,7 +9,13 @@ from pathlib import Path
 
 from deploy.embedded.folder import StateFolder, open_state
 from deploy.embedded.place import load_place
-from shared.client import BackupClient, RehearsalClient, RestoreClient, ServiceConnection
+from shared.client import (
+    BackupClient,
+    ConfigurationClient,
+    RehearsalClient,
+    RestoreClient,
+    ServiceConnection,
+)
 from shared.secretfiles import read_secret_file
 
 HOST = "127.0.0.1"
@@ -20,6 +26,7 @@ class Connected:
     """Both services of one stack, and which instance they hold."""
 
     backups: BackupClient
+    configuration: ConfigurationClient
     restores: RestoreClient
     rehearsals: RehearsalClient
     instance_id: str
@@ -46,6 +53,7 @@ def connected(state: Path, token_file: Path | None = None) -> Iterator[Connected
     ):
         yield Connected(
             BackupClient(backup),
+            ConfigurationClient(backup),
             RestoreClient(restore),
             RehearsalClient(restore),
             str(place.instance_id),

@@ -21,6 +21,7 @@ GROUPS = {
     "instance": "cli.instance",
     "backup": "cli.backup",
     "key": "cli.key",
+    "schedule": "cli.schedule",
     "restore": "cli.restore",
     "archive": "cli.archive",
 }

@@ -8,13 +8,14 @@ from typing import Any
 
 from shared.eventstore import StoredEvent
 from shared.instance.events import RestoreAborted, Restored, RestoreStarted
+from shared.messages.between import RESTORE_COMPLETED
 
 PREFIX = "com.secryn.restore."
 REQUESTED = PREFIX + "requested.v1"
 CHECKED = PREFIX + "checked.v1"
 LOADED = PREFIX + "loaded.v1"
 CUT_OVER = PREFIX + "cut_over.v1"
-COMPLETED = PREFIX + "completed.v1"
+COMPLETED = RESTORE_COMPLETED
 ABORTED = PREFIX + "aborted.v1"
 FAILED = PREFIX + "failed.v1"
 CANCEL_REQUESTED = PREFIX + "cancel_requested.v1"

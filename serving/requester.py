@@ -39,6 +39,15 @@ class Requester:
         if permission not in self.permissions:
             raise AccessError(f"the permission {permission} is missing")
 
+    def may_name(self, recipients: frozenset[str]) -> None:
+        """Raise AccessError where ``recipients`` are not to be named: naming one is reading all."""
+        if not recipients:
+            return
+        if "view_key" not in self.permissions:
+            raise AccessError("naming a recipient takes the permission view_key")
+        if self.allowed_recipients is not None and not self.allowed_recipients >= recipients:
+            raise AccessError("the issuer may not name this recipient")
+
     def require_proof(self, now: datetime, max_age_s: int) -> None:
         """Raise ProofNeeded unless it proved who it is within ``max_age_s``, or may go without.
 

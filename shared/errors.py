@@ -59,6 +59,12 @@ class UsageError(SecrynError):
     exit_code = 2
 
 
+class PreconditionMissing(UsageError):
+    code = "usage.if_match_missing"
+    hint = "Read it first, and send its ETag in If-Match, or * to overwrite whatever is there."
+    http_status = 428
+
+
 class PartialScope(UsageError):
     code = "usage.partial_scope"
     hint = "A backup and a restore are always of the whole instance: leave the selection out."
@@ -159,6 +165,23 @@ class ConcurrencyConflict(ConflictError):
     code = "conflict.concurrent_change"
     hint = "Somebody else decided first; read what was decided."
     retryable = True
+
+
+class ConfigurationChanged(ConflictError):
+    code = "configuration.changed"
+    hint = "Read it again, and decide again: what you decided on is not what holds now."
+    http_status = 412
+
+
+class ChangeOnItsWay(ConflictError):
+    code = "configuration.on_its_way"
+    hint = "A change is on its way to the store. Read it again in a moment, and decide again."
+    retryable = True
+
+
+class NothingToConfirm(ConflictError):
+    code = "configuration.nothing_to_confirm"
+    hint = "It holds as it is: only what a restore or somebody else brought waits for a word."
 
 
 class RestoreInProgress(ConflictError):

@@ -32,19 +32,20 @@ from serving.requester import Requester
 from shared.audit import AuditTrail
 from shared.clock import SYSTEM_CLOCK, Clock
 from shared.database import Lock, open_pool
-from shared.eventstore import EventStore, StoredEvent
+from shared.eventstore import EventStore, Relay, StoredEvent
 from shared.instance.events import ProjectCreated
 from shared.instance.keyring import RootKey
 from shared.instance.position import LogPosition, read_position
 from shared.instance.reading import ANNOUNCE
-from shared.instance.writer import InstanceWriter, Written
+from shared.instance.stored import Written
+from shared.instance.writer import InstanceWriter
 from shared.kafka import Kafka, Record, TopicSpec
 from shared.messages import CloudEvent, Issuer, IssuerRegistry, SigningKey, sign
-from shared.messages.topics import INSTANCE_EVENTS, TOPICS
+from shared.messages.topics import AUDIT, BACKUP_EVENTS, INSTANCE_EVENTS, TOPICS
 from shared.secretfiles import write_secret_file
 from shared.settings import HttpSettings, KafkaSettings, PlaceSettings, PostgresSettings
 from shared.storage import LocalFolder
-from tests.outbox import replace_topic
+from tests.outbox import in_thread, replace_topic
 from tests.plugins.instance import RunningProjector, eventually
 from tests.plugins.kafka import TestKafka
 from tests.plugins.postgres import PlaceDatabase, TestPostgres
@@ -178,6 +179,21 @@ class Backing:
             stop.set()
             thread.join(30)
             assert not thread.is_alive()
+
+    @contextmanager
+    def relay(self) -> Iterator[None]:
+        """Publish what is appended, beside the block."""
+        context = self.context
+        with context.kafka.admin() as admin:
+            for topic in (BACKUP_EVENTS, AUDIT):
+                admin.ensure_topic(TopicSpec(context.kafka.topic(topic), 1, TOPICS[topic]))
+        relay = Relay(
+            context.store, context.kafka, context.settings.postgres.dsn,
+            transactional_id=context.kafka.topic("backup.relay"), lock=Lock.BACKUP_RELAY,
+            key=context.signer, issuer=SERVICE,
+        )  # fmt: skip
+        with in_thread(relay.run):
+            yield
 
     def position(self) -> LogPosition:
         with psycopg.connect(self.place.dsn()) as conn:

@@ -119,14 +119,17 @@ def _append(
     log.info("backup.rehearsed", backup_id=backup.backup_id, outcome=noted.data["outcome"])
 
 
-def refuse_rehearsal(
+def refuse_event(
     context: BackupContext, event: CloudEvent | None, error: SecrynError, offset: int
 ) -> None:
-    """Audit what claimed to be a rehearsal and cannot be believed. Raises PostgresUnavailable."""
+    """Audit what claimed to come from restore_service and cannot be believed.
+
+    Raises PostgresUnavailable.
+    """
     identity = str(event.id) if event is not None else str(uuid4())
     issuer = event.extensions.get("issuer", "")[:64] if event is not None else ""
     entry = AuditEntry(
-        "backup.rehearsed", "failure", f"issuer:{issuer}" if issuer else "unknown", "event",
+        "restore.told", "failure", f"issuer:{issuer}" if issuer else "unknown", "event",
         identity, f"kafka:{RESTORE_EVENTS}", code=error.code, message=error.message,
         details={"event_offset": offset},
     )  # fmt: skip

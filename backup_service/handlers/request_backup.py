@@ -14,7 +14,7 @@ from shared.archive.age import recipient_fingerprint
 from shared.audit import AuditEntry
 from shared.crashpoints import CrashPoint
 from shared.database import Connection, postgres_faults
-from shared.errors import AccessError, ConcurrencyConflict, ConflictError, RestoreInProgress
+from shared.errors import ConcurrencyConflict, ConflictError, RestoreInProgress
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.between import CANCEL_PERMISSION
 from shared.messages.topics import BACKUP_EVENTS
@@ -76,14 +76,7 @@ def _check_fence(conn: Connection, command: CreateBackup) -> None:
 
 def _check_rights(command: CreateBackup, requester: Requester) -> None:
     requester.require("create")
-    if not command.recipients:
-        return
-    # Naming who can open a backup is reading everything in it.
-    if "view_key" not in requester.permissions:
-        raise AccessError("naming a recipient takes the permission view_key")
-    allowed = requester.allowed_recipients
-    if allowed is not None and not allowed.issuperset(command.recipients):
-        raise AccessError("the issuer may not name this recipient")
+    requester.may_name(frozenset(command.recipients))
 
 
 def cancel_running(context: BackupContext, command: CancelRunning, requester: Requester) -> None:

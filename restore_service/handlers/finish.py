@@ -51,6 +51,9 @@ def complete_restore(
         data = {"restore_id": restore_id, "duration_s": duration_s} | {
             "epoch": restore.facts["epoch"], "proof": restore.facts.get("proof"),
             "voided": voided,
+            # From whose backup the data are; None for an undo.
+            "source_instance_id": restore.facts["checks"].get("source_instance_id"),
+            "undo_of": restore.facts["undo_of"],
         }  # fmt: skip
         completed = NewEvent(ev.COMPLETED, data, RESTORE_EVENTS)
         events = [completed, *notice_over(restore, "restored")]

@@ -1,8 +1,15 @@
 """A typed, synchronous client of both services: what `secryn` is built on."""
 
 from shared.client.backups import BackupClient
+from shared.client.configuration import ConfigurationClient
 from shared.client.http import ServiceConnection
 from shared.client.rehearsals import RehearsalClient
 from shared.client.restores import RestoreClient
 
-__all__ = ["BackupClient", "RehearsalClient", "RestoreClient", "ServiceConnection"]
+__all__ = [
+    "BackupClient",
+    "ConfigurationClient",
+    "RehearsalClient",
+    "RestoreClient",
+    "ServiceConnection",
+]

@@ -56,10 +56,12 @@ class ServiceConnection:
         body: Mapping[str, Any] | None = None,
         *,
         timeout_s: float | None = None,
+        if_match: str | None = None,
         **params: Any,
     ) -> Json:
         """Send one request and return its JSON document.
 
+        ``if_match`` is the ETag of what the caller has read, or ``*``.
         ``timeout_s`` is for a call that takes longer than others before it answers.
         Raises the SecrynError that the service answered with, or UnavailableError.
         """
@@ -69,6 +71,7 @@ class ServiceConnection:
                 path,
                 json=body,
                 params=params or None,
+                headers=None if if_match is None else {"If-Match": _quoted(if_match)},
                 timeout=httpx.USE_CLIENT_DEFAULT if timeout_s is None else timeout_s,
             )
         except httpx.HTTPError as error:
@@ -144,6 +147,10 @@ def raise_problem(response: httpx.Response) -> None:
     except (ValueError, KeyError, TypeError):
         raise SecrynError(f"the service answered {response.status_code} without a reason") from None
     raise error_class(code)(detail, hint=problem.get("hint"))
+
+
+def _quoted(etag: str) -> str:
+    return etag if etag == "*" else f'"{etag}"'
 
 
 def new_command_id() -> str:

@@ -27,10 +27,8 @@ from uuid import UUID, uuid4
 from shared.database import Connection, Pool, postgres_faults
 from shared.errors import (
     EpochChanged,
-    EventRejected,
     FenceOpen,
     LogLost,
-    StoreBehind,
     ValueTooLarge,
 )
 from shared.instance.events import InstanceEvent, encode
@@ -39,6 +37,7 @@ from shared.instance.opener import OpenedSecret, SecretOpener
 from shared.instance.position import LogPosition, read_position
 from shared.instance.reading import ACTOR, EPOCH
 from shared.instance.sealer import Sealer
+from shared.instance.stored import Written, wait_until_stored
 from shared.kafka import Kafka, OutgoingMessage, Producer
 from shared.kafka.producer import Pending
 from shared.messages import CloudEvent
@@ -59,20 +58,6 @@ class NewEvent:
     event: InstanceEvent
     actor: str | None = None
     time: datetime | None = None
-    event_id: UUID | None = None
-
-
-@dataclass(frozen=True)
-class Written:
-    """Where an event stands on the log, and in which epoch it was written.
-
-    ``topic_id`` is the log that the store followed then; ``event_id`` tells the event from one of
-    another log at the same offset.
-    """
-
-    offset: int
-    epoch: int
-    topic_id: str | None = None
     event_id: UUID | None = None
 
 
@@ -230,44 +215,8 @@ class InstanceWriter:
         return _written(window.last_offset, row, event_id)
 
     def wait_until_stored(self, written: Written, timeout_s: float) -> None:
-        """Wait until the store has folded the event at ``written``.
-
-        Raises EpochChanged or FenceOpen when a restore overtook it, LogLost when the store went
-        over to another log, EventRejected when it contradicted the state, StoreBehind after
-        ``timeout_s``, PostgresUnavailable.
-        """
-        deadline = time.monotonic() + timeout_s
-        while True:
-            row = self._read_position()
-            if row.epoch != written.epoch:
-                raise EpochChanged(f"a restore overtook the event at offset {written.offset}")
-            if written.topic_id is not None and row.topic_id != written.topic_id:
-                raise LogLost(
-                    f"the store went over to another log since the event at {written.offset}",
-                    hint="Read the present state: the event may count, or be lost. Decide again.",
-                )
-            if row.fence_offset is not None and row.fence_offset < written.offset:
-                raise FenceOpen(f"the event at offset {written.offset} stands behind a fence")
-            if row.position > written.offset:
-                self._check_rejection(written)
-                return
-            if time.monotonic() > deadline:
-                raise StoreBehind(
-                    f"the store is at offset {row.position}, the event at {written.offset}"
-                )
-            time.sleep(_POLL_S)
-
-    def _check_rejection(self, written: Written) -> None:
-        with self._connection() as conn:
-            row = conn.execute(
-                "SELECT code, detail FROM instance.rejections WHERE event_offset = %s "
-                "AND (%s::uuid IS NULL OR event_id = %s)",
-                (written.offset, written.event_id, written.event_id),
-            ).fetchone()
-        if row is not None:
-            raise EventRejected(
-                f"the event at offset {written.offset} was rejected: {row[0]}, {row[1]}"
-            )
+        """Wait until the store has folded the event at ``written``; see ``stored``."""
+        wait_until_stored(self._pool, written, timeout_s)
 
     def _look(self, wait_for_fence_s: float = 0.0) -> LogPosition:
         deadline = time.monotonic() + wait_for_fence_s

@@ -29,7 +29,8 @@ from shared.instance.events import (
 )
 from shared.instance.keyring import RootKey
 from shared.instance.opener import SecretOpener
-from shared.instance.writer import MAX_RECORD_BYTES, InstanceWriter, NewEvent, Written
+from shared.instance.stored import Written
+from shared.instance.writer import MAX_RECORD_BYTES, InstanceWriter, NewEvent
 from tests.plugins.instance import TestInstance, eventually
 
 WAIT_S = 20

@@ -34,7 +34,7 @@ from shared.errors import EpochChanged
 from shared.instance import events as ie
 from shared.instance.position import LogPosition, read_position
 from shared.instance.sample.live import LiveWriter
-from shared.instance.writer import Written
+from shared.instance.stored import Written
 from shared.kafka import Kafka
 from shared.messages import CloudEvent, SigningKey, sign
 from shared.messages.topics import INSTANCE_EVENTS

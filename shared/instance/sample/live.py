@@ -13,7 +13,8 @@ from uuid import UUID, uuid4
 from shared.errors import EpochChanged, FenceOpen
 from shared.instance import events as ev
 from shared.instance.sample import names, values
-from shared.instance.writer import InstanceWriter, NewEvent, Written
+from shared.instance.stored import Written
+from shared.instance.writer import InstanceWriter, NewEvent
 
 # Secrets that are written again and again; older ones are left alone.
 _KEPT_SECRETS: Final = 500

@@ -11,7 +11,8 @@ from typing import Final
 from shared.database import Connection
 from shared.errors import SampleAlreadyLoaded
 from shared.instance.sample.generator import example_path, first_role, sample
-from shared.instance.writer import InstanceWriter, NewEvent, OnProgress, Written
+from shared.instance.stored import Written
+from shared.instance.writer import InstanceWriter, NewEvent, OnProgress
 
 # Events of one copy, about: what a progress bar expects.
 EVENTS_PER_COPY: Final = 3_200

@@ -1,0 +1,73 @@
+"""Which handler each message has: commands over Kafka, and what restore_service tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from backup_service.commands import (
+    CREATE_BACKUP,
+    parse_cancel_message,
+    parse_create_message,
+)
+from backup_service.configuration.commands import (
+    CONFIGURE,
+    CONFIRM,
+    parse_configure,
+    parse_confirm,
+    read_message,
+)
+from backup_service.configuration.names import STANDING
+from backup_service.configuration.setting import StandingSetting
+from backup_service.context import BackupContext
+from backup_service.handlers.configure import configure, confirm
+from backup_service.handlers.note_rehearsal import note_rehearsal
+from backup_service.handlers.note_restore import note_restore
+from backup_service.handlers.request_backup import cancel_running, request_backup
+from serving.command_topic import Handle
+from serving.requester import Requester
+from shared.eventstore.follower import Handle as HandleEvent
+from shared.messages.between import (
+    CANCEL_RUNNING,
+    REHEARSAL_FAILED,
+    REHEARSED,
+    RESTORE_COMPLETED,
+)
+
+
+def command_handlers(context: BackupContext) -> dict[str, Handle]:
+    """Return what a signed command of each type does."""
+    handlers: dict[str, Handle] = {
+        CREATE_BACKUP: lambda data, requester: request_backup(
+            context, parse_create_message(data), requester
+        ),
+        CANCEL_RUNNING: lambda data, requester: cancel_running(
+            context, parse_cancel_message(data), requester
+        ),
+    }
+    for name, model in STANDING.items():
+        handlers[CONFIGURE[name]] = partial(_configure, context, model)
+        handlers[CONFIRM[name]] = partial(_confirm, context, model)
+    return handlers
+
+
+def _configure(
+    context: BackupContext, model: type[StandingSetting], data: bytes, requester: Requester
+) -> None:
+    # Nobody waits for the answer, and the commands behind this one would.
+    configure(context, parse_configure(model, read_message(data)), requester, wait_s=0)
+
+
+def _confirm(
+    context: BackupContext, model: type[StandingSetting], data: bytes, requester: Requester
+) -> None:
+    confirm(context, parse_confirm(model, read_message(data)), requester)
+
+
+def restore_event_handlers(context: BackupContext) -> Mapping[str, HandleEvent]:
+    """Return what each event of restore_service does here."""
+    return {
+        REHEARSED: partial(note_rehearsal, context),
+        REHEARSAL_FAILED: partial(note_rehearsal, context),
+        RESTORE_COMPLETED: partial(note_restore, context),
+    }

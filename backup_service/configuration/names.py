@@ -1,0 +1,28 @@
+"""The standing settings that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from backup_service.configuration.retention import Retention
+from backup_service.configuration.schedule import Schedule
+from backup_service.configuration.setting import StandingSetting
+from backup_service.configuration.staleness import Staleness
+from backup_service.configuration.verification import Verification
+from shared.errors import NotFoundError
+
+STANDING: Final[Mapping[str, type[StandingSetting]]] = MappingProxyType(
+    {model.SHORT: model for model in (Schedule, Retention, Staleness, Verification)}
+)
+
+
+def standing_model(name: str) -> type[StandingSetting]:
+    """Return the model of the setting that people call ``name``. Raises NotFoundError."""
+    if name not in STANDING:
+        raise NotFoundError(
+            f"there is no standing setting {name[:64]!r}",
+            hint=f"There are {', '.join(STANDING)}.",
+        )
+    return STANDING[name]

@@ -1,0 +1,117 @@
+"""The moments that a rule of wall-clock time names: right across changes of the clocks.
+
+``cronsim`` knows which wall-clock times match an expression. Which moments those are is decided
+here, once for expressions and frequencies alike:
+
+- A rule for every hour counts real hours: none is left out and none comes twice.
+- Any other rule runs once for each matching time of a wall clock. A time that the clocks skip runs
+  at the end of the gap, several of them together once; a time that comes twice runs the first time.
+"""
+
+from __future__ import annotations
+
+import calendar
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+FIELDS = "minute hour day-of-month month day-of-week"
+_MAX_CHARS = 200
+_HOURS = 24
+_MINUTE = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A cron expression of five fields, read on the wall clocks of ``zone``.
+
+    ``month_day`` (29 to 31) leaves of the days 28 to 31 that one, or the month's last where it is
+    shorter.
+    """
+
+    expression: str
+    zone: ZoneInfo
+    month_day: int | None = None
+
+    def after(self, moment: datetime) -> Iterator[datetime]:
+        """Yield the moments behind ``moment``, in UTC, each later than the one before."""
+        last = moment
+        for found in self._candidates(moment.astimezone(self.zone)):
+            if found > last:
+                last = found
+                yield found
+
+    def last_until(self, moment: datetime, behind: datetime) -> datetime | None:
+        """Return the last moment up to ``moment`` and behind ``behind``, or None."""
+        reach = _MINUTE
+        while True:
+            # Nothing looks back: it is looked for from further and further away.
+            start = max(behind, moment - reach)
+            found = None
+            for one in self.after(start):
+                if one > moment:
+                    break
+                found = one
+            if found is not None or start == behind:
+                return found
+            reach *= 2
+
+    def _candidates(self, local: datetime) -> Iterator[datetime]:
+        if len(CronSim(self.expression, local).hours) == _HOURS:
+            for found in CronSim(_every_hour(self.expression), local):
+                yield found.astimezone(UTC)
+            return
+        # The first time of a wall clock that shows the same twice: `after` passes what is over.
+        for wall in CronSim(self.expression, local.replace(tzinfo=None)):
+            if self.month_day is None or _is_month_day(wall, self.month_day):
+                yield _moment_of(wall, self.zone)
+
+
+def read_expression(text: str) -> str:
+    """Return a cron expression of five fields. Raises ValueError, saying what to write."""
+    fields = text.split()
+    if len(text) > _MAX_CHARS:
+        raise ValueError(f"a cron expression has at most {_MAX_CHARS} characters")
+    if len(fields) == 6:
+        raise ValueError(
+            f"a cron expression has five fields ({FIELDS}), and this one has six: without the "
+            f"seconds it is {' '.join(fields[1:])!r}"
+        )
+    if len(fields) != 5:
+        raise ValueError(
+            f"a cron expression has five fields ({FIELDS}), and this one has {len(fields)}: write "
+            "'0 2 * * *' for every day at 02:00"
+        )
+    expression = " ".join(fields)
+    try:
+        # 2000 is a leap year, and the library looks half a century ahead.
+        next(CronSim(expression, datetime(2000, 1, 1)))
+    except CronSimError as error:
+        raise ValueError(
+            f"{expression!r} is no cron expression: {error}. Its fields are {FIELDS}, as in "
+            "'30 2 * * MON-FRI'"
+        ) from None
+    except StopIteration:
+        raise ValueError(f"{expression!r} names no day that there is") from None
+    return expression
+
+
+def _every_hour(expression: str) -> str:
+    """Write the hours as a star: the library then goes by real time."""
+    minute, _, *rest = expression.split()
+    return " ".join([minute, "*", *rest])
+
+
+def _is_month_day(wall: datetime, day: int) -> bool:
+    return wall.day == min(day, calendar.monthrange(wall.year, wall.month)[1])
+
+
+def _moment_of(wall: datetime, zone: ZoneInfo) -> datetime:
+    while True:
+        found = wall.replace(tzinfo=zone).astimezone(UTC)
+        if found.astimezone(zone).replace(tzinfo=None) == wall:
+            return found
+        wall += _MINUTE

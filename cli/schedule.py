@@ -1,0 +1,163 @@
+"""`secryn schedule`: when backups are made by themselves."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cli.connect import connected
+from cli.options import DEFAULT_STATE, Json, State
+from cli.output import command, emit
+from shared.errors import UsageError
+
+app = typer.Typer(help="When backups are made by themselves.", no_args_is_help=True)
+
+Reason = Annotated[str, typer.Option(help="Why; stands in the audit trail.")]
+IfMatch = Annotated[
+    str | None,
+    typer.Option(help="The etag that `schedule show --json` gave: set nothing if it is another."),
+]
+# Which field a frequency takes beside the run time.
+_OWN = {"weekly": "weekday", "monthly": "day", "cron": "cron"}
+
+
+@app.command()
+@command
+def show(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Show the schedule."""
+    with connected(state) as stack:
+        found = stack.configuration.get("schedule")
+    emit(found, as_json, lambda: _tell(found))
+
+
+@app.command("set")
+@command
+def set_schedule(
+    *,
+    enabled: Annotated[
+        bool | None, typer.Option("--enable/--disable", help="Whether it runs at all.")
+    ] = None,
+    frequency: Annotated[
+        str | None, typer.Option(help="hourly, daily, weekly, monthly or cron.")
+    ] = None,
+    at: Annotated[str | None, typer.Option(help="Run time, HH:MM; hourly takes the minute.")] = (
+        None
+    ),
+    weekday: Annotated[str | None, typer.Option(help="For weekly: monday to sunday.")] = None,
+    day: Annotated[
+        int | None, typer.Option(help="For monthly: 1 to 31; a shorter month runs on its last.")
+    ] = None,
+    cron: Annotated[
+        str | None, typer.Option(help="Five fields: minute hour day-of-month month day-of-week.")
+    ] = None,
+    zone: Annotated[str | None, typer.Option(help="IANA time zone, such as Europe/Berlin.")] = None,
+    missed: Annotated[
+        str | None, typer.Option(help="A missed run: `run` makes it up once, `skip` leaves it.")
+    ] = None,
+    jitter_s: Annotated[int | None, typer.Option(help="Delay each run by up to so many s.")] = None,
+    pause_until: Annotated[
+        str | None, typer.Option(help="A date, or a time with its zone; `no` ends a pause.")
+    ] = None,
+    after_events: Annotated[
+        int | None, typer.Option(help="A backup after so many events, too; 0: none.")
+    ] = None,
+    skip_if_unchanged: Annotated[
+        bool | None,
+        typer.Option("--skip-if-unchanged/--even-if-unchanged", help="Skip where nothing changed."),
+    ] = None,
+    recipient: Annotated[
+        list[str] | None, typer.Option(help="Own age recipient (may be repeated); `no`: none.")
+    ] = None,
+    if_match: IfMatch = None,
+    reason: Reason = "by hand",
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Change what is named here, and nothing else of the schedule."""
+    wished: dict[str, Any] = {
+        "enabled": enabled, "frequency": frequency, "at": at, "weekday": weekday, "day": day,
+        "cron": cron, "zone": zone, "missed": missed, "jitter_s": jitter_s,
+        "paused_until": pause_until, "after_events": after_events,
+        "skip_if_unchanged": skip_if_unchanged, "recipients": recipient,
+    }  # fmt: skip
+    wished = {name: value for name, value in wished.items() if value is not None}
+    if not wished:
+        raise UsageError("nothing is to be set", hint="Name what: `secryn schedule set --help`.")
+    with connected(state) as stack:
+        now = stack.configuration.get("schedule")
+        value = _changed(now["value"], wished)
+        found = stack.configuration.set("schedule", value, if_match or now["etag"], reason)
+    emit(found, as_json, lambda: _tell(found))
+
+
+def _changed(value: dict[str, Any], wished: dict[str, Any]) -> dict[str, Any]:
+    """Return the schedule with what is wished; fields of another frequency go."""
+    if "frequency" not in wished:
+        named = [frequency for frequency, name in _OWN.items() if name in wished]
+        wished |= {"frequency": named[0]} if len(named) == 1 else {}
+    changed = value | wished
+    for frequency, name in _OWN.items():
+        if changed["frequency"] != frequency and name not in wished:
+            changed[name] = None
+    if wished.get("paused_until") == "no":
+        changed["paused_until"] = None
+    if wished.get("after_events") == 0:
+        changed["after_events"] = None
+    if wished.get("recipients") == ["no"]:
+        changed["recipients"] = []
+    return changed
+
+
+@app.command()
+@command
+def confirm(
+    if_match: IfMatch = None,
+    reason: Reason = "by hand",
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Let the schedule that a restore brought hold, its recipients too."""
+    with connected(state) as stack:
+        etag = if_match or stack.configuration.get("schedule")["etag"]
+        found = stack.configuration.confirm("schedule", etag, reason)
+    emit(found, as_json, lambda: _tell(found))
+
+
+def _tell(found: dict[str, Any]) -> None:
+    value = found["value"]
+    state = "on" if value["enabled"] else "off"
+    typer.echo(f"Schedule {state}: {_rule(value)}")
+    if value["paused_until"] is not None:
+        typer.echo(f"Paused until {value['paused_until']}.")
+    if value["after_events"] is not None:
+        typer.echo(f"Also after {value['after_events']:,} events.")
+    if value["skip_if_unchanged"]:
+        typer.echo("Skipped where nothing changed.")
+    for recipient in value["recipients"]:
+        typer.echo(f"Encrypted to {recipient[:24]}...")
+    if found["changed_by"] is not None:
+        typer.echo(f"Set by {found['changed_by']} at {found['changed_at']}.")
+    if found["fault"] is not None:
+        typer.echo(f"WHAT IS STORED CANNOT BE READ: {found['fault']}")
+    if not found["confirmed"]:
+        typer.echo(f"NOT CONFIRMED: {_WHY[found['origin']]} `secryn schedule confirm`")
+
+
+_WHY = {
+    "restored": "a restore brought it back; nobody is encrypted to whom it names before",
+    "foreign": "it came with another instance's data, and is paused before",
+    "unheard": "a restore is over, and it is paused before it is known of what, or before",
+    "written": "somebody wrote it past this service; nobody is encrypted to whom it names before",
+}
+
+
+def _rule(value: dict[str, Any]) -> str:
+    at = {
+        "hourly": f"hourly at minute {value['at'][3:]}",
+        "daily": f"daily at {value['at']}",
+        "weekly": f"every {value['weekday']} at {value['at']}",
+        "monthly": f"on day {value['day']} of every month at {value['at']}",
+        "cron": f"cron {value['cron']}",
+    }[value["frequency"]]
+    return f"{at} ({value['zone']})"
