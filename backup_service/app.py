@@ -12,6 +12,7 @@ from backup_service.command_handlers import command_handlers, restore_event_hand
 from backup_service.context import SERVICE, BackupContext
 from backup_service.handlers.note_rehearsal import refuse_event
 from backup_service.history import History
+from backup_service.keys.recipients import NamedRecipients
 from backup_service.keys.waiting import WaitingKeys
 from backup_service.settings import BackupServiceSettings
 from backup_service.worker import BackupWorker
@@ -54,6 +55,7 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
         history=History(store),
         audit=AuditTrail(store, SERVICE),
         keys=WaitingKeys(settings.keys.folder, settings.keys.repeat_window_s),
+        recipients=NamedRecipients(),
         objects=LocalFolder(settings.storage.folder),
         root=RootKey.load(settings.place.root_key_file),
         signer=signer,
@@ -66,6 +68,7 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
         store.migrate(conn)
         context.history.migrate(conn)
         context.keys.migrate(conn)
+        context.recipients.migrate(conn)
     migrate_access(pool, settings.access.owner_role)
     commands = CommandTopic(
         topic=BACKUP_COMMANDS,

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.archive.age import check_mixing, parse_recipient
+from backup_service.keys.recipients import MOST_NAMED, parse_recipients
 from shared.errors import MessageUnreadable, PartialScope, UsageError
 
 CREATE_BACKUP = "com.secryn.backup.create.v1"
@@ -30,7 +30,7 @@ class CreateBackup(BaseModel):
 
     command_id: UUID
     reason: Reason
-    recipients: Annotated[tuple[str, ...], Field(max_length=16)] = ()
+    recipients: Annotated[tuple[str, ...], Field(max_length=MOST_NAMED)] = ()
     at_position: bool = False
     # Behind the fence of a restore a backup is refused, unless it asks to wait.
     wait_for_restore: bool = False
@@ -104,7 +104,7 @@ def parse_create(document: Any) -> CreateBackup:
     """Read a command from JSON.
 
     Raises PartialScope when it selects a part of the instance, UsageError for anything else that
-    is wrong, naming the field.
+    is wrong, naming the field, RecipientInvalid and RecipientsMixed for its recipients.
     """
     if not isinstance(document, dict):
         raise UsageError("the command is not a JSON object")
@@ -112,9 +112,7 @@ def parse_create(document: Any) -> CreateBackup:
     if scoped:
         raise PartialScope(f"the command selects a part of the instance ({', '.join(scoped)})")
     command = parse_command(CreateBackup, document)
-    if command.recipients:
-        check_mixing([parse_recipient(text) for text in command.recipients])
-    return command
+    return command.model_copy(update={"recipients": parse_recipients(command.recipients)})
 
 
 def parse_create_message(data: bytes) -> CreateBackup:

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 
 from backup_service.history import History
+from backup_service.keys.recipients import NamedRecipients
 from backup_service.keys.waiting import WaitingKeys
 from backup_service.settings import BackupServiceSettings
 from serving.progress import ProgressBoard
@@ -33,6 +34,7 @@ class BackupContext:
     history: History
     audit: AuditTrail
     keys: WaitingKeys
+    recipients: NamedRecipients
     objects: ObjectStore
     root: RootKey
     signer: SigningKey

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +11,7 @@ from flask import g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from serving.caller import current_caller
+from shared.archive.age import recipient_fingerprint
 from shared.errors import AccessError, ProofNeeded, UsageError, ValueTooLarge
 
 # The largest is a command to restore: a sealed key in hex.
@@ -39,14 +41,28 @@ class Requester:
         if permission not in self.permissions:
             raise AccessError(f"the permission {permission} is missing")
 
-    def may_name(self, recipients: frozenset[str]) -> None:
-        """Raise AccessError where ``recipients`` are not to be named: naming one is reading all."""
+    def may_name(self, recipients: Collection[str], now: datetime, proof_max_age_s: int) -> None:
+        """Refuse who may not name ``recipients``: naming one is reading everything.
+
+        That takes what viewing a key takes. An issuer on Kafka has proved who it is by its
+        signature, and names only those on its list: of recipients, or of their fingerprints.
+
+        Raises AccessError, ProofNeeded.
+        """
         if not recipients:
             return
         if "view_key" not in self.permissions:
             raise AccessError("naming a recipient takes the permission view_key")
-        if self.allowed_recipients is not None and not self.allowed_recipients >= recipients:
-            raise AccessError("the issuer may not name this recipient")
+        if self.allowed_recipients is None:
+            self.require_proof(now, proof_max_age_s)
+            return
+        for recipient in recipients:
+            fingerprint = recipient_fingerprint(recipient)
+            if self.allowed_recipients.isdisjoint({recipient, fingerprint}):
+                raise AccessError(
+                    f"{self.name} may not name the recipient {fingerprint}",
+                    hint="An issuer names only the recipients on its list in the issuers file.",
+                )
 
     def require_proof(self, now: datetime, max_age_s: int) -> None:
         """Raise ProofNeeded unless it proved who it is within ``max_age_s``, or may go without.

@@ -75,6 +75,19 @@ class RetentionRefused(UsageError):
     hint = "Correct the named rule; docs/retention.md lists all of them with examples."
 
 
+class RecipientInvalid(UsageError):
+    code = "recipient.invalid"
+    hint = (
+        "Copy the recipient again, whole: one line that begins with age1 or age1pq1, as "
+        "`age-keygen -y KEYFILE` prints it."
+    )
+
+
+class RecipientsMixed(UsageError):
+    code = "recipient.mixed"
+    hint = "Name only recipients that begin with age1pq1, or none of them."
+
+
 class UnknownSetting(UsageError):
     code = "settings.invalid"
     hint = "Correct the named setting; docs/settings.md lists all of them."

@@ -21,6 +21,7 @@ import psycopg
 
 from backup_service.context import SERVICE, BackupContext
 from backup_service.history import History
+from backup_service.keys.recipients import NamedRecipients
 from backup_service.keys.waiting import WaitingKeys
 from backup_service.projector.loop import Projector
 from backup_service.projector.settings import FoldSettings
@@ -52,7 +53,7 @@ from tests.plugins.postgres import PlaceDatabase, TestPostgres
 
 ISSUER = "restore_service"
 ROLE = "secryn_backup"
-ADMIN = Requester("anna", PERMISSIONS, "test", "corr-1")
+ADMIN = Requester("anna", PERMISSIONS, "test", "corr-1", unattended=True)
 
 
 @dataclass
@@ -89,6 +90,7 @@ class Backing:
             history=History(store),
             audit=AuditTrail(store, SERVICE),
             keys=WaitingKeys(settings.keys.folder, 600),
+            recipients=NamedRecipients(),
             objects=LocalFolder(settings.storage.folder),
             root=RootKey.create(folder / "root.key"),
             signer=signer,
@@ -103,6 +105,7 @@ class Backing:
             store.migrate(conn)
             context.history.migrate(conn)
             context.keys.migrate(conn)
+            context.recipients.migrate(conn)
         stack = ExitStack()
         stack.callback(pool.close)
         made = cls(place, context, restorer, stack)

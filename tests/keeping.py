@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 from backup_service import events as ev
 from backup_service.context import SERVICE, BackupContext
 from backup_service.history import History
+from backup_service.keys.recipients import NamedRecipients
 from backup_service.keys.waiting import WaitingKeys
 from backup_service.settings import BackupServiceSettings, KeySettings, StorageSettings
 from serving.progress import ProgressBoard
@@ -52,6 +53,7 @@ def offline_context(dsn: str, folder: Path, clock: Clock) -> BackupContext:
         history=History(store),
         audit=AuditTrail(store, SERVICE),
         keys=WaitingKeys(settings.keys.folder, REPEAT_WINDOW_S),
+        recipients=NamedRecipients(),
         objects=LocalFolder(settings.storage.folder),
         root=RootKey.load(root),
         signer=SigningKey.load(signing),
@@ -64,6 +66,7 @@ def offline_context(dsn: str, folder: Path, clock: Clock) -> BackupContext:
         store.migrate(conn)
         context.history.migrate(conn)
         context.keys.migrate(conn)
+        context.recipients.migrate(conn)
     return context
 
 

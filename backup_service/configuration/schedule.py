@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, time
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from backup_service.configuration.setting import StandingSetting
+from backup_service.keys.recipients import MOST_NAMED, parse_recipients
 from backup_service.schedule.rule import Rule, read_expression
 from backup_service.schedule.zones import read_zone
-from shared.archive.age import check_mixing, parse_recipient, recipient_fingerprint
+from shared.archive.age import recipient_fingerprint
 
-MAX_RECIPIENTS: Final = 16
 Frequency = Literal["hourly", "daily", "weekly", "monthly", "cron"]
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 _TIME = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
@@ -44,7 +44,7 @@ class Schedule(StandingSetting):
     after_events: Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)] | None = None
     after_events_pause_s: Annotated[int, Field(ge=1, le=86_400, strict=True)] = 60
     skip_if_unchanged: bool = Field(default=False, strict=True)
-    recipients: Annotated[tuple[str, ...], Field(max_length=MAX_RECIPIENTS)] = ()
+    recipients: Annotated[tuple[str, ...], Field(max_length=MOST_NAMED)] = ()
 
     @field_validator("at")
     @classmethod
@@ -66,11 +66,7 @@ class Schedule(StandingSetting):
     @field_validator("recipients")
     @classmethod
     def _readable(cls, recipients: tuple[str, ...]) -> tuple[str, ...]:
-        if recipients:
-            check_mixing([parse_recipient(text) for text in recipients])
-        if len(set(recipients)) != len(recipients):
-            raise ValueError("a recipient is named twice: name each once")
-        return recipients
+        return parse_recipients(recipients)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -62,7 +62,7 @@ def configure(
         decided = context.store.find(conn, _event_id(command.command_id))
         if decided is None:
             now = _checked(context, conn, model, command.if_match)
-            _check_recipients(now, command.value, requester)
+            _check_recipients(context, now, command.value, requester)
             decided = _append(context, conn, command, now, requester)
             DECIDED.reach()
     TOLD.reach()
@@ -89,7 +89,7 @@ def confirm(context: BackupContext, command: Confirm, requester: Requester) -> d
                     f"the {command.model.SHORT} cannot be read: {now.fault}",
                     hint="Set it anew: what cannot be read cannot be confirmed.",
                 )
-            _check_recipients(now, now.value, requester)
+            _check_recipients(context, now, now.value, requester)
             _append(context, conn, command, now, requester)
             DECIDED.reach()
     TOLD.reach()
@@ -120,11 +120,15 @@ def _checked(
 
 
 def _check_recipients(
-    now: Configured[StandingSetting], value: StandingSetting, requester: Requester
+    context: BackupContext,
+    now: Configured[StandingSetting],
+    value: StandingSetting,
+    requester: Requester,
 ) -> None:
     """Naming who can open backups is reading everything; whom somebody else named may stay."""
     stays = now.value.named_recipients() if now.confirmed else frozenset()
-    requester.may_name(value.named_recipients() - stays)
+    named = value.named_recipients() - stays
+    requester.may_name(named, context.clock.now(), context.settings.keys.proof_max_age_s)
 
 
 def _append(

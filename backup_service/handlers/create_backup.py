@@ -21,7 +21,6 @@ from shared.archive.age import (
     Identity,
     Recipient,
     X25519Identity,
-    parse_recipient,
     recipient_fingerprint,
 )
 from shared.archive.keyfile import KeyFile
@@ -53,7 +52,7 @@ def create_backup(context: BackupContext, backup_id: str) -> None:
     """Make the requested backup. Ends in BackupCreated, BackupFailed or BackupCancelled."""
     run = _start(context, backup_id)
     try:
-        own = [parse_recipient(text) for text in _requested_recipients(context, backup_id)]
+        own = _named_recipients(run)
         identity = None if own else _new_identity(context)
         recipients = own or [identity.to_recipient()] if identity else own
         run.step(Step.STORE)
@@ -92,10 +91,9 @@ def _start(context: BackupContext, backup_id: str) -> Run:
     return Run(context, backup, datetime.now(UTC), meta)
 
 
-def _requested_recipients(context: BackupContext, backup_id: str) -> list[str]:
-    with postgres_faults("reading the request"), context.pool.connection() as conn:
-        first = context.store.read_stream(conn, ev.stream_of(backup_id))[0]
-    return list(first.data["recipients"])
+def _named_recipients(run: Run) -> list[Recipient]:
+    with postgres_faults("reading the recipients"), run.context.pool.connection() as conn:
+        return run.context.recipients.of(conn, run.backup.facts["recipients"])
 
 
 def _new_identity(context: BackupContext) -> HybridIdentity | X25519Identity:

@@ -10,7 +10,6 @@ from backup_service.commands import CancelRunning, CreateBackup
 from backup_service.context import BackupContext
 from backup_service.snapshot.guard import open_fence
 from serving.requester import Requester
-from shared.archive.age import recipient_fingerprint
 from shared.audit import AuditEntry
 from shared.crashpoints import CrashPoint
 from shared.database import Connection, postgres_faults
@@ -27,24 +26,13 @@ def request_backup(
 ) -> dict[str, Any]:
     """Store the request and return the backup as it stands; a repeated command changes nothing.
 
-    Raises AccessError without the permission, UnavailableError.
+    Raises AccessError without the permission, ProofNeeded, UnavailableError.
     """
-    _check_rights(command, requester)
-    backup_id = command.backup_id
-    requested = NewEvent(
-        ev.REQUESTED,
-        {
-            "backup_id": str(backup_id),
-            "command_id": str(command.command_id),
-            "instance_id": str(context.settings.place.instance_id),
-            "reason": command.reason,
-            "recipients": list(command.recipients),
-            "recipient_fingerprints": [recipient_fingerprint(r) for r in command.recipients],
-            "at_position": command.at_position,
-            "wait_for_restore": command.wait_for_restore,
-        },
-        BACKUP_EVENTS,
+    requester.require("create")
+    requester.may_name(
+        command.recipients, context.clock.now(), context.settings.keys.proof_max_age_s
     )
+    backup_id = command.backup_id
     meta = EventMeta(requester.name, requester.correlation_id, str(command.command_id))
     with postgres_faults("storing the request"), context.pool.connection() as conn:
         if not context.history.exists(conn, backup_id):
@@ -55,11 +43,26 @@ def request_backup(
             )  # fmt: skip
             # Where the same command came in twice at once, the other copy stored it.
             with suppress(ConcurrencyConflict), conn.transaction():
+                fingerprints = context.recipients.remember(conn, command.recipients)
+                requested = _requested(context, command, fingerprints)
                 context.history.append(conn, backup_id, 0, [requested], meta)
                 context.audit.record(conn, entry, requester.correlation_id)
         shown = context.history.get(conn, backup_id)
     STORED.reach()
     return shown
+
+
+def _requested(context: BackupContext, command: CreateBackup, fingerprints: list[str]) -> NewEvent:
+    data = {
+        "backup_id": str(command.backup_id),
+        "command_id": str(command.command_id),
+        "instance_id": str(context.settings.place.instance_id),
+        "reason": command.reason,
+        "recipient_fingerprints": fingerprints,
+        "at_position": command.at_position,
+        "wait_for_restore": command.wait_for_restore,
+    }
+    return NewEvent(ev.REQUESTED, data, BACKUP_EVENTS)
 
 
 def _check_fence(conn: Connection, command: CreateBackup) -> None:
@@ -72,11 +75,6 @@ def _check_fence(conn: Connection, command: CreateBackup) -> None:
             f"the restore {fence} is replacing the instance",
             hint="Ask again when it is over, or ask to wait for it: `--wait-for-restore`.",
         )
-
-
-def _check_rights(command: CreateBackup, requester: Requester) -> None:
-    requester.require("create")
-    requester.may_name(frozenset(command.recipients))
 
 
 def cancel_running(context: BackupContext, command: CancelRunning, requester: Requester) -> None:

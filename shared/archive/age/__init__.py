@@ -13,7 +13,7 @@ from shared.archive.age.keytypes import (
 )
 from shared.archive.age.scrypt import Passphrase
 from shared.archive.age.x25519 import X25519Identity, X25519Recipient
-from shared.errors import KeyMalformed, UsageError
+from shared.errors import KeyMalformed, RecipientInvalid
 
 __all__ = [
     "DecryptReader",
@@ -50,17 +50,22 @@ def parse_identity(text: str) -> Identity:
 
 
 def parse_recipient(text: str) -> Recipient:
-    """Read one recipient. Raises UsageError; the message names it, but never an identity."""
+    """Read one recipient. Raises RecipientInvalid; the message names it, but never an identity."""
     text = text.strip()
     # Somebody may give an identity by mistake: only what begins like a recipient is shown.
+    if text.upper().startswith("AGE-SECRET-KEY-"):
+        raise RecipientInvalid(
+            "that is an identity, the secret half of a recipient",
+            hint="Show it to nobody. Give the recipient: `age-keygen -y KEYFILE` prints it.",
+        )
     named = f"the recipient {text[:24]!r}..." if text.startswith("age1") else "the recipient"
     try:
         prefix, public = bech32.decode(text)
     except ValueError as error:
-        raise UsageError(f"{named} is damaged: {error}") from None
+        raise RecipientInvalid(f"{named} is damaged: {error}") from None
     if text == text.lower():
         if prefix == x25519.RECIPIENT_PREFIX and len(public) == x25519.KEY_BYTES:
             return X25519Recipient(public)
         if prefix == hybrid.RECIPIENT_PREFIX and len(public) == hybrid.PUBLIC_BYTES:
             return HybridRecipient(public)
-    raise UsageError(f"{named} is of a kind that is not known here")
+    raise RecipientInvalid(f"{named} is of a kind that is not known here")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from shared.archive.age.header import Stanza
-from shared.errors import UsageError
+from shared.errors import RecipientsMixed, UsageError
 
 POST_QUANTUM = "postquantum"
 
@@ -53,12 +53,9 @@ def check_mixing(recipients: Sequence[Recipient]) -> None:
     """Refuse recipients that may not stand together: post-quantum ones beside others.
 
     One recipient that a quantum computer opens would open the file for all (C2SP age
-    specification, "The hybrid recipient type"). Raises UsageError.
+    specification, "The hybrid recipient type"). Raises UsageError, RecipientsMixed.
     """
     if not recipients:
         raise UsageError("a file needs at least one recipient")
     if len({recipient.labels for recipient in recipients}) > 1:
-        raise UsageError(
-            "post-quantum recipients cannot be mixed with others",
-            hint="Name only recipients that begin with age1pq1, or none of them.",
-        )
+        raise RecipientsMixed("post-quantum recipients cannot be mixed with others")
