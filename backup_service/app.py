@@ -15,6 +15,7 @@ from backup_service.history import History
 from backup_service.keys.recipients import NamedRecipients
 from backup_service.keys.waiting import WaitingKeys
 from backup_service.settings import BackupServiceSettings
+from backup_service.web.pages import add_pages
 from backup_service.worker import BackupWorker
 from serving.access import Access
 from serving.access.routes import create_access_routes
@@ -125,4 +126,5 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
     app.register_blueprint(create_routes(context))
     app.register_blueprint(create_disaster_routes(context))
     app.register_blueprint(create_configuration_routes(context))
+    add_pages(app, context)
     return runtime.run(app, settings.http)

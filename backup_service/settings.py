@@ -8,7 +8,14 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from serving.access.settings import AccessSettings
-from shared.settings import HttpSettings, KafkaSettings, PlaceSettings, PostgresSettings, Section
+from shared.settings import (
+    HttpSettings,
+    KafkaSettings,
+    PlaceSettings,
+    PostgresSettings,
+    Section,
+    WebSettings,
+)
 
 
 class StorageSettings(Section):
@@ -59,6 +66,7 @@ class BackupServiceSettings(Section):
     keys: KeySettings
     backup: BackupSettings = BackupSettings()
     access: AccessSettings = AccessSettings()
+    web: WebSettings = WebSettings()
 
     @model_validator(mode="after")
     def _keys_lie_apart(self) -> Self:

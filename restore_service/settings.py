@@ -9,7 +9,14 @@ from pydantic import Field, field_validator
 
 from restore_service.window import Window, zone_of
 from serving.access.settings import AccessSettings
-from shared.settings import HttpSettings, KafkaSettings, PlaceSettings, PostgresSettings, Section
+from shared.settings import (
+    HttpSettings,
+    KafkaSettings,
+    PlaceSettings,
+    PostgresSettings,
+    Section,
+    WebSettings,
+)
 
 
 class FolderSettings(Section):
@@ -103,3 +110,4 @@ class RestoreServiceSettings(Section):
     )
     restore: RestoreSettings = RestoreSettings()
     access: AccessSettings = AccessSettings()
+    web: WebSettings = WebSettings()

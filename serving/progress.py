@@ -6,6 +6,8 @@ import threading
 import time
 from typing import Any
 
+LEAST_PASSED_S = 1.0
+
 
 class ProgressBoard:
     """The progress of what this process runs, by id."""
@@ -21,6 +23,7 @@ class ProgressBoard:
                 "step": "starting",
                 "progress": {},
                 "began": time.monotonic(),
+                "step_began": time.monotonic(),
             }
 
     def step(self, identity: str, step: str, total_bytes: int | None = None) -> None:
@@ -30,6 +33,7 @@ class ProgressBoard:
                 self._entries[identity] |= {
                     "step": step,
                     "progress": {"done_bytes": 0, "total_bytes": total_bytes, "rows": 0},
+                    "step_began": time.monotonic(),
                 }
 
     def advance(self, identity: str, done_bytes: int, rows: int = 0) -> None:
@@ -44,13 +48,27 @@ class ProgressBoard:
             self._entries.pop(identity, None)
 
     def of(self, identity: str) -> dict[str, Any]:
-        """Return ``step``, ``progress`` and ``elapsed_s`` of what runs; nothing of what does not."""
+        """Return ``step``, ``progress`` and ``elapsed_s`` of what runs; nothing of what does not.
+
+        ``progress["left_s"]`` is how long the step may still take; None where nobody can say.
+        """
         with self._lock:
             entry = self._entries.get(identity)
             if entry is None:
                 return {}
             return {
                 "step": entry["step"],
-                "progress": dict(entry["progress"]),
+                "progress": entry["progress"] | {"left_s": _left_s(entry)},
                 "elapsed_s": round(time.monotonic() - entry["began"], 2),
             }
+
+
+def _left_s(entry: dict[str, Any]) -> float | None:
+    progress = entry["progress"]
+    done: int | None = progress.get("done_bytes")
+    total: int | None = progress.get("total_bytes")
+    passed_s: float = time.monotonic() - entry["step_began"]
+    # The first moments of a step say nothing about the rest of it.
+    if not done or not total or passed_s < LEAST_PASSED_S:
+        return None
+    return round(max(0.0, passed_s * (total - done) / done), 1)

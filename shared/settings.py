@@ -89,6 +89,21 @@ class HttpSettings(Section):
     token_file: Path = Field(description="A 0600 file with the operator's token.")
 
 
+class WebSettings(Section):
+    """Where the pages of both services are found, as a browser sees it."""
+
+    backup_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^/\s]+)?$",
+        description="What stands before `/admin/backups`; empty where a proxy joins the services.",
+    )
+    restore_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^/\s]+)?$",
+        description="What stands before `/admin/restore`; empty where a proxy joins the services.",
+    )
+
+
 S = TypeVar("S", bound=Section)
 
 

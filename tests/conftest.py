@@ -7,5 +7,6 @@ pytest_plugins = [
     "tests.plugins.stack",
     "tests.plugins.instance",
     "tests.plugins.live",
+    "tests.plugins.browser",
     "tests.plugins.faults",
 ]

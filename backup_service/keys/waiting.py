@@ -144,6 +144,15 @@ class WaitingKeys:
         except (UnknownSetting, ValueError, InvalidTag):
             raise KeyExpired(f"the key of {backup_id} cannot be opened any more") from None
 
+    def forget(self, conn: Connection, backup_id: UUID, request_id: UUID) -> bool:
+        """End the repeating of a viewing early; tell whether there was one of that request."""
+        done = conn.execute(
+            "UPDATE backup.waiting_keys SET sealed_viewed = NULL "
+            "WHERE backup_id = %s AND request_id = %s AND sealed_viewed IS NOT NULL",
+            (backup_id, request_id),
+        )
+        return done.rowcount > 0
+
     def destroy(self, backup_id: UUID) -> None:
         """Destroy the key-encryption key of a key that waits no longer; may be repeated."""
         path = self._path(backup_id)

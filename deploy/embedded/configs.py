@@ -147,6 +147,11 @@ def process_settings(state: StateFolder, place: Place, name: ProcessName) -> dic
     }
     if name == "projector":
         document["fold"] = _fold_section(state, place)
+    else:
+        document["web"] = {
+            "backup_url": f"http://{HOST}:{place.ports.backup}",
+            "restore_url": f"http://{HOST}:{place.ports.restore}",
+        }
     document |= _EXTRA_SECTIONS.get(name, lambda _: {})(state)
     if name != "projector" and place.postgres is None:
         document["access"] = {"owner_role": ACCESS}

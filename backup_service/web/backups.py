@@ -1,0 +1,137 @@
+"""Backups: the health, the history, one backup with its whole story, a new one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from flask import Blueprint, Response, redirect, render_template, request
+from werkzeug.wrappers import Response as BaseResponse
+
+from backup_service.api.routes import parse_backup_id
+from backup_service.commands import parse_create
+from backup_service.context import BackupContext
+from backup_service.handlers.request_backup import cancel_backup, request_backup
+from backup_service.handlers.verify_backup import verify_backup
+from backup_service.instance_view import show_status
+from backup_service.web.words import KEYS, STATES, steps_of
+from serving.caller import requires
+from serving.requester import http_requester, number_argument
+from serving.web.frame import Frame
+from serving.web.words import ago
+from shared.database import postgres_faults
+from shared.errors import SecrynError, UsageError
+
+PAGE_ROWS = 50
+
+
+def add_backup_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> None:
+    """Add the pages below /admin/backups to ``pages``."""
+    words = {"states": STATES, "keys": KEYS}
+
+    @pages.get("/")
+    @requires("read")
+    def home() -> BaseResponse:
+        return redirect(f"{frame.prefix}/backups")
+
+    @pages.get("/backups")
+    @requires("read")
+    def backups() -> str:
+        before = number_argument("before", 0) or None
+        with postgres_faults("reading the history"), context.pool.connection() as conn:
+            page = context.history.page(conn, PAGE_ROWS, before)
+        return render_template(
+            "backups/list.html", page=page, first=before is None, health=_health(context), **words
+        )
+
+    @pages.get("/backups/new")
+    @requires("create")
+    def new() -> str:
+        empty = {"command_id": str(uuid4()), "reason": "", "recipients": ""}
+        return render_template("backups/new.html", error=None, **empty)
+
+    @pages.post("/backups")
+    @requires("create")
+    def create() -> BaseResponse | tuple[str, int]:
+        typed = {
+            name: request.form.get(name, "") for name in ("command_id", "reason", "recipients")
+        }
+        command = typed | {
+            "reason": typed["reason"].strip(),
+            "recipients": typed["recipients"].split(),
+        }
+        try:
+            backup = request_backup(context, parse_create(command), http_requester())
+        except UsageError as error:
+            again = typed | {"command_id": _same_command(typed["command_id"])}
+            return render_template("backups/new.html", error=error, **again), error.http_status
+        return redirect(f"{frame.prefix}/backups/{backup['backup_id']}", 303)
+
+    @pages.get("/backups/<backup_id>")
+    @requires("read")
+    def backup(backup_id: str) -> str:
+        found = _found(context, backup_id)
+        return render_template("backups/detail.html", backup=found, steps=steps_of(found), **words)
+
+    @pages.get("/backups/<backup_id>/progress")
+    @requires("read")
+    def progress(backup_id: str) -> str | Response:
+        found = _found(context, backup_id)
+        if found["state"] not in ("requested", "running"):
+            # The whole page has something to say now.
+            return Response(headers={"HX-Refresh": "true"})
+        return render_template(
+            "backups/progress.html", backup=found, steps=steps_of(found), **words
+        )
+
+    @pages.post("/backups/<backup_id>/cancel")
+    @requires("create")
+    def cancel(backup_id: str) -> BaseResponse:
+        cancel_backup(context, parse_backup_id(backup_id), http_requester())
+        return redirect(f"{frame.prefix}/backups/{parse_backup_id(backup_id)}", 303)
+
+    @pages.post("/backups/<backup_id>/verify")
+    @requires("read")
+    def verify(backup_id: str) -> BaseResponse:
+        verify_backup(context, parse_backup_id(backup_id), http_requester())
+        return redirect(f"{frame.prefix}/backups/{parse_backup_id(backup_id)}#story", 303)
+
+
+def _same_command(text: str) -> str:
+    """Return the id that a form came with, or a new one where it was none."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        return str(uuid4())
+
+
+def _found(context: BackupContext, backup_id: str) -> dict[str, Any]:
+    with postgres_faults("reading the history"), context.pool.connection() as conn:
+        found = context.history.get(conn, parse_backup_id(backup_id))
+    return found | context.progress.of(found["backup_id"])
+
+
+def _health(context: BackupContext) -> dict[str, Any]:
+    """Return what the top of the page says; a part that does not answer is named, not hidden."""
+    with postgres_faults("reading the history"), context.pool.connection() as conn:
+        newest = context.history.page(conn, PAGE_ROWS, None)["backups"]
+    proven = next((found for found in newest if found["state"] == "created"), None)
+    last = newest[0] if newest else None
+    try:
+        status: dict[str, Any] | None = show_status(context)
+        fault = None
+    except SecrynError as error:
+        status, fault = None, error
+    events = None
+    if status is not None and proven is not None and not status["log_lost"]:
+        events = max(0, status["high_watermark"] - proven["offset"])
+    return {
+        "proven": proven,
+        "failed": last if last is not None and last["state"] == "failed" else None,
+        "waiting": [found for found in newest if found["key_state"] == "waiting"],
+        "ago": None if proven is None else ago(proven["created_at"], datetime.now(UTC)),
+        "events": events,
+        "status": status,
+        "fault": fault,
+    }

@@ -1,0 +1,24 @@
+"""All pages of backup_service."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from backup_service.context import BackupContext
+from backup_service.web.backups import add_backup_pages
+from backup_service.web.key import add_key_pages
+from serving.audit import refusal_hook
+from serving.web.frame import Frame
+
+PREFIX = "/admin"
+
+
+def add_pages(app: Flask, context: BackupContext) -> None:
+    """Add the pages below /admin to ``app``."""
+    settings = context.settings
+    frame = Frame(PREFIX, settings.place, settings.web, refusal_hook(context.record))
+    frame.attach(app)
+    pages = frame.pages("pages", __name__)
+    add_backup_pages(pages, context, frame)
+    add_key_pages(pages, context, frame)
+    app.register_blueprint(pages)

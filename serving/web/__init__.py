@@ -1,0 +1,1 @@
+"""What the pages of both services share: their frame, their looks, their errors."""

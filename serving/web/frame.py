@@ -1,0 +1,181 @@
+"""The frame of every page: where it stands, what surrounds it, and how a refusal looks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+import structlog
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    g,
+    make_response,
+    render_template,
+    request,
+    send_from_directory,
+)
+from jinja2 import StrictUndefined
+from markupsafe import Markup
+from werkzeug.exceptions import HTTPException
+
+from serving.caller import current_caller
+from serving.web.words import FILTERS
+from shared.errors import (
+    AccessError,
+    NotFoundError,
+    SecrynError,
+    UsageError,
+)
+from shared.settings import PlaceSettings, WebSettings
+
+log = structlog.get_logger(__name__)
+
+_HERE: Final = Path(__file__).parent
+STATIC: Final = _HERE / "static"
+# Nothing inline, nothing from elsewhere; a page that is framed shows nothing.
+CONTENT_POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    )
+)
+_CACHED: Final = "public, max-age=31536000, immutable"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the navigation: what it is called, where it leads, what it takes to see it."""
+
+    name: str
+    title: str
+    url: str
+    permission: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What surrounds the pages of one service, below ``prefix``."""
+
+    prefix: str
+    place: PlaceSettings
+    web: WebSettings
+    on_refusal: Callable[[SecrynError], None]
+
+    def entries(self) -> list[Entry]:
+        """Return the navigation for whoever looks at the page."""
+        backup, restore = self.web.backup_url, self.web.restore_url
+        known = (
+            Entry("backups", "Backups", f"{backup}/admin/backups", "read"),
+            Entry("restore", "Restore", f"{restore}/admin/restore", "restore"),
+        )
+        held = getattr(g, "caller", None)
+        return [
+            entry for entry in known if held is not None and entry.permission in held.permissions
+        ]
+
+    def pages(self, name: str, module: str) -> Blueprint:
+        """Return a blueprint for pages of ``module``, whose errors are pages as well."""
+        pages = Blueprint(name, module, url_prefix=self.prefix, template_folder="templates")
+        self._answer_errors(pages)
+        return pages
+
+    def attach(self, app: Flask) -> None:
+        """Add the frame to ``app``: its templates, its files, what every page is answered with."""
+        versions = {
+            file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+            for file in STATIC.iterdir()
+        }
+        shared = self.pages("web", __name__)
+
+        @shared.get("/static/<name>", endpoint="asset")
+        def asset(name: str) -> Response:
+            response = send_from_directory(STATIC, name)
+            response.headers["Cache-Control"] = _CACHED
+            return response
+
+        @shared.get("/<path:rest>", endpoint="nowhere")
+        def nowhere(rest: str) -> Response:
+            raise NotFoundError(f"there is no page {rest[:64]!r} here")
+
+        @app.context_processor
+        def surround() -> dict[str, object]:
+            caller = getattr(g, "caller", None)
+            return {
+                "frame": self,
+                "viewer": caller,
+                "csrf": csrf_field,
+                "may": lambda permission: caller is not None and permission in caller.permissions,
+                "asset": lambda name: f"{self.prefix}/static/{name}?v={versions[name]}",
+            }
+
+        @app.after_request
+        def protect(response: Response) -> Response:
+            response.headers.setdefault("Content-Security-Policy", CONTENT_POLICY)
+            response.headers.setdefault("Referrer-Policy", "same-origin")
+            response.headers.setdefault("X-Frame-Options", "DENY")
+            response.headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
+            return response
+
+        app.jinja_env.undefined = StrictUndefined
+        app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+        app.jinja_env.filters |= FILTERS
+        app.register_blueprint(shared)
+
+    def _answer_errors(self, pages: Blueprint) -> None:
+        @pages.errorhandler(SecrynError)
+        def known(error: SecrynError) -> Response:
+            if isinstance(error, AccessError):
+                self.on_refusal(error)
+            return _error_page(error, error.http_status)
+
+        @pages.errorhandler(HTTPException)
+        def http(error: HTTPException) -> Response:
+            status = error.code or 500
+            kind: type[SecrynError] = NotFoundError if status == 404 else UsageError
+            return _error_page(kind(error.description or "it cannot be answered"), status)
+
+        @pages.errorhandler(Exception)
+        def unknown(error: Exception) -> Response:
+            log.error("page.failed", error_type=type(error).__name__, exc_info=error)
+            return _error_page(SecrynError("Something went wrong here that nobody foresaw."), 500)
+
+
+def _error_page(error: SecrynError, status: int) -> Response:
+    """Answer with a page, or with a line where only a part of a page was asked for."""
+    part = request.headers.get("HX-Request") == "true"
+    template = "web/error_part.html" if part else "web/error.html"
+    body = render_template(
+        template,
+        error=error,
+        status=status,
+        phrase=HTTPStatus(status).phrase,
+        correlation_id=g.get("correlation_id", ""),
+    )
+    return make_response(body, status)
+
+
+def csrf_field() -> Markup:
+    """Return the hidden field that every form of ours carries."""
+    return Markup("")
+
+
+def asked_for_part() -> bool:
+    """Tell whether htmx asks for a part of a page."""
+    return request.headers.get("HX-Request") == "true"
+
+
+def viewer_name() -> str:
+    """Return the name of whoever looks at the page."""
+    return current_caller().name
