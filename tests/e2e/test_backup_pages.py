@@ -17,8 +17,8 @@ MARKUP = 'before <script>alert("x")</script> & <b>4.2</b>'
 
 
 @pytest.fixture
-def admin(browser: Browser, live: Live) -> Iterator[Visitor]:
-    with visitor(browser, live) as found:
+def admin(browser: Browser, empty_live: Live) -> Iterator[Visitor]:
+    with visitor(browser, empty_live) as found:
         yield found
 
 
@@ -71,11 +71,13 @@ def test_a_backup_is_made_downloaded_and_its_key_is_shown_once(
     admin.check()
 
 
-def test_the_key_that_somebody_sees_is_nowhere_in_the_database(admin: Visitor, live: Live) -> None:
+def test_the_key_that_somebody_sees_is_nowhere_in_the_database(
+    admin: Visitor, empty_live: Live
+) -> None:
     page = admin.see("/admin/backups")
     create(page, "where is the key")
     secret = show_key(page)
-    with live.admin() as conn:
+    with empty_live.admin() as conn:
         (document,) = conn.execute(
             "SELECT string_agg(w::text, ' ') FROM backup.waiting_keys w"
         ).fetchone() or ("",)
@@ -89,26 +91,26 @@ def test_the_key_that_somebody_sees_is_nowhere_in_the_database(admin: Visitor, l
 
 
 def test_another_session_does_not_see_the_key(
-    admin: Visitor, browser: Browser, live: Live
+    admin: Visitor, browser: Browser, empty_live: Live
 ) -> None:
     page = admin.see("/admin/backups")
     create(page, "for one alone")
     show_key(page)
-    with visitor(browser, live) as other:
+    with visitor(browser, empty_live) as other:
         other.page.goto(page.url)
         assert other.page.get_by_text("It was shown once and is kept nowhere").is_visible()
         assert "AGE-SECRET-KEY" not in other.page.content()
 
 
-def test_everything_goes_without_a_script(browser: Browser, live: Live) -> None:
-    with visitor(browser, live, script=False) as plain:
+def test_everything_goes_without_a_script(browser: Browser, empty_live: Live) -> None:
+    with visitor(browser, empty_live, script=False) as plain:
         page = plain.see("/admin/backups")
         create(page, "without a script")
         assert show_key(page).startswith("AGE-SECRET-KEY-")
 
 
-def test_the_pages_fit_a_phone_in_the_dark(browser: Browser, live: Live) -> None:
-    with visitor(browser, live, width=PHONE, scheme="dark") as phone:
+def test_the_pages_fit_a_phone_in_the_dark(browser: Browser, empty_live: Live) -> None:
+    with visitor(browser, empty_live, width=PHONE, scheme="dark") as phone:
         for path in ("/admin/backups", "/admin/backups/new"):
             phone.see(path)
             phone.check()
