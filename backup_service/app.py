@@ -126,5 +126,5 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
     app.register_blueprint(create_routes(context))
     app.register_blueprint(create_disaster_routes(context))
     app.register_blueprint(create_configuration_routes(context))
-    add_pages(app, context)
+    add_pages(app, context, access)
     return runtime.run(app, settings.http)

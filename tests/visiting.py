@@ -6,14 +6,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 from playwright.sync_api import Browser, Dialog, Page
 
-from deploy.embedded.folder import open_state
+from serving.caller import PERMISSIONS
+from shared.instance import events as ie
+from tests.accessing import HASHER, PASSWORD
 from tests.plugins.browser import faults_of
 from tests.plugins.live import Live
 
 DESK, PHONE = 1440, 390
+EVERYTHING = tuple(f"backup.{permission}" for permission in sorted(PERMISSIONS))
+
+
+def add_person(live: Live, name: str, *permissions: str) -> None:
+    """Give the instance a user with a role of its own, and the password of every test."""
+    user, role = uuid4(), uuid4()
+    hashed = HASHER.hash(PASSWORD)
+    events: list[ie.InstanceEvent] = [
+        ie.UserCreated(
+            id=user, username=name, display_name=name, email=f"{name}@example.org",
+            password_hash=hashed,
+        ),
+        ie.RoleCreated(id=role, name=f"of {name}", permissions=permissions),
+        ie.RoleBindingCreated(id=uuid4(), role_id=role, user_id=user, scope_kind="instance"),
+    ]  # fmt: skip
+    for event in events:
+        written = live.append(event)
+    live.platform.writer.wait_until_stored(written, 20)
 
 
 @dataclass
@@ -32,6 +53,15 @@ class Visitor:
         self.page.goto(base + path)
         return self.page
 
+    def sign_in(self, name: str, path: str = "/admin/backups") -> Page:
+        """Open a page as a person of the instance: the door is on the way."""
+        page = self.see(path)
+        page.get_by_label("Name").fill(name)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("navigation", name="Main").wait_for()
+        return page
+
     def check(self) -> None:
         """Hold the page against what every page promises."""
         assert faults_of(self.page) == [], self.page.url
@@ -45,14 +75,12 @@ class Visitor:
 def visitor(
     browser: Browser, live: Live, *, width: int = DESK, scheme: Any = "light", script: bool = True
 ) -> Iterator[Visitor]:
-    """Let the operator visit the pages of ``live``."""
+    """Let somebody visit the pages of ``live``."""
     status = live.stack.status()
-    token = open_state(live.stack.state).token.read_text(encoding="ascii").strip()
     context = browser.new_context(
         viewport={"width": width, "height": 900},
         color_scheme=scheme,
         java_script_enabled=script,
-        extra_http_headers={"Authorization": f"Bearer {token}"},
     )
     context.set_default_timeout(20_000)
     page = context.new_page()

@@ -1,6 +1,6 @@
 """The one-time key in a browser: the viewing session is the recipient, for ten minutes at most.
 
-A cookie of that one page carries a random value; from it, the viewer's name and the backup's id
+A cookie of that one page carries a random value; from it, the session and the backup's id
 the recipient's identity is derived for each request. So the service keeps nothing that opens the
 key, the browser keeps nothing that opens it without the service, and a reload in the same session
 shows it again, from any replica, until "I have stored it".
@@ -22,9 +22,10 @@ from backup_service.api.routes import parse_backup_id
 from backup_service.context import BackupContext
 from backup_service.handlers.view_key import ViewKey, view_key
 from backup_service.web.words import KEYS
-from serving.caller import requires
+from serving.access import current_session
+from serving.caller import current_caller, requires
 from serving.requester import http_requester
-from serving.web.frame import Frame, viewer_name
+from serving.web.frame import Frame
 from shared.archive.age import HybridIdentity, open_sealed
 from shared.archive.keyfile import MAX_KEY_FILE_BYTES
 from shared.database import postgres_faults
@@ -43,9 +44,9 @@ class Viewing:
     request_id: UUID
 
 
-def viewing_of(value: str, backup_id: str, viewer: str) -> Viewing:
-    """Derive the recipient of a cookie's value, for one backup and one viewer."""
-    info = b"\0".join((_LABEL, backup_id.encode("ascii"), viewer.encode("utf-8")))
+def viewing_of(value: str, backup_id: str, session: str) -> Viewing:
+    """Derive the recipient of a cookie's value, for one backup and one session."""
+    info = b"\0".join((_LABEL, backup_id.encode("ascii"), session.encode("utf-8")))
     derived = HKDF(SHA256(), 48, salt=None, info=info).derive(value.encode("utf-8"))
     return Viewing(HybridIdentity(derived[:32]), UUID(bytes=derived[32:], version=4))
 
@@ -124,7 +125,7 @@ def add_key_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> Non
         backup_id = parse_backup_id(backup_id)
         value = request.cookies.get(COOKIE)
         if value is not None:
-            viewing = viewing_of(value, backup_id, viewer_name())
+            viewing = viewing_of(value, backup_id, _session())
             with postgres_faults("forgetting the key"), context.pool.connection() as conn:
                 context.keys.forget(conn, UUID(backup_id), viewing.request_id)
         response = redirect(f"{frame.prefix}/backups/{backup_id}", 303)
@@ -137,9 +138,15 @@ def _take(context: BackupContext, backup_id: str, value: str) -> str:
 
     Raises KeyNotReady, KeyAlreadyViewed, KeyExpired.
     """
-    viewing = viewing_of(value, backup_id, viewer_name())
+    viewing = viewing_of(value, backup_id, _session())
     command = ViewKey(
         request_id=viewing.request_id, recipient=viewing.identity.to_recipient().encode()
     )
     sealed = bytes.fromhex(view_key(context, backup_id, command, http_requester())["sealed_key"])
     return open_sealed(sealed, [viewing.identity], MAX_KEY_FILE_BYTES).decode("utf-8")
+
+
+def _session() -> str:
+    """Return what tells this session from every other; who has a token has one session."""
+    session = current_session()
+    return str(session.session_id) if session is not None else current_caller().name

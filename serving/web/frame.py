@@ -16,6 +16,7 @@ from flask import (
     Response,
     g,
     make_response,
+    redirect,
     render_template,
     request,
     send_from_directory,
@@ -23,13 +24,19 @@ from flask import (
 from jinja2 import StrictUndefined
 from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
 
-from serving.caller import current_caller
+from serving.access import CSRF_FIELD, Access, csrf_token, current_session
+from serving.caller import any_caller, current_caller, open_to_all
+from serving.web.entrance import add_entrance, door
 from serving.web.words import FILTERS
 from shared.errors import (
     AccessError,
+    NotAuthenticated,
     NotFoundError,
+    ProofNeeded,
     SecrynError,
+    SessionEnded,
     UsageError,
 )
 from shared.settings import PlaceSettings, WebSettings
@@ -91,7 +98,7 @@ class Frame:
         self._answer_errors(pages)
         return pages
 
-    def attach(self, app: Flask) -> None:
+    def attach(self, app: Flask, access: Access) -> None:
         """Add the frame to ``app``: its templates, its files, what every page is answered with."""
         versions = {
             file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12]
@@ -100,14 +107,23 @@ class Frame:
         shared = self.pages("web", __name__)
 
         @shared.get("/static/<name>", endpoint="asset")
+        @open_to_all
         def asset(name: str) -> Response:
             response = send_from_directory(STATIC, name)
             response.headers["Cache-Control"] = _CACHED
             return response
 
         @shared.get("/<path:rest>", endpoint="nowhere")
+        @any_caller
         def nowhere(rest: str) -> Response:
             raise NotFoundError(f"there is no page {rest[:64]!r} here")
+
+        add_entrance(shared, access, self.prefix)
+
+        @app.get("/")
+        @open_to_all
+        def root() -> BaseResponse:
+            return redirect(f"{self.prefix}/")
 
         @app.context_processor
         def surround() -> dict[str, object]:
@@ -115,6 +131,8 @@ class Frame:
             return {
                 "frame": self,
                 "viewer": caller,
+                "viewer_name": viewer_name,
+                "signed_in": current_session() is not None,
                 "csrf": csrf_field,
                 "may": lambda permission: caller is not None and permission in caller.permissions,
                 "asset": lambda name: f"{self.prefix}/static/{name}?v={versions[name]}",
@@ -135,9 +153,13 @@ class Frame:
 
     def _answer_errors(self, pages: Blueprint) -> None:
         @pages.errorhandler(SecrynError)
-        def known(error: SecrynError) -> Response:
+        def known(error: SecrynError) -> BaseResponse:
             if isinstance(error, AccessError):
                 self.on_refusal(error)
+            if isinstance(error, NotAuthenticated | SessionEnded):
+                return door(self.prefix, "sign-in", ended=isinstance(error, SessionEnded))
+            if isinstance(error, ProofNeeded) and current_session() is not None:
+                return door(self.prefix, "prove")
             return _error_page(error, error.http_status)
 
         @pages.errorhandler(HTTPException)
@@ -168,14 +190,10 @@ def _error_page(error: SecrynError, status: int) -> Response:
 
 def csrf_field() -> Markup:
     """Return the hidden field that every form of ours carries."""
-    return Markup("")
-
-
-def asked_for_part() -> bool:
-    """Tell whether htmx asks for a part of a page."""
-    return request.headers.get("HX-Request") == "true"
+    return Markup('<input type="hidden" name="{}" value="{}">').format(CSRF_FIELD, csrf_token())
 
 
 def viewer_name() -> str:
-    """Return the name of whoever looks at the page."""
-    return current_caller().name
+    """Return the name of whoever looks at the page, as that person knows it."""
+    session = current_session()
+    return session.username if session is not None else current_caller().name

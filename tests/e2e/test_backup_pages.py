@@ -10,15 +10,23 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from shared.archive.keyfile import check_key_file
+from tests.accessing import PASSWORD
 from tests.plugins.live import Live
-from tests.visiting import PHONE, Visitor, visitor
+from tests.visiting import EVERYTHING, PHONE, Visitor, add_person, visitor
 
 MARKUP = 'before <script>alert("x")</script> & <b>4.2</b>'
+
+
+@pytest.fixture(scope="module", autouse=True)
+def people(empty_live: Live) -> None:
+    add_person(empty_live, "anna", *EVERYTHING)
+    add_person(empty_live, "reader", "backup.read")
 
 
 @pytest.fixture
 def admin(browser: Browser, empty_live: Live) -> Iterator[Visitor]:
     with visitor(browser, empty_live) as found:
+        found.sign_in("anna")
         yield found
 
 
@@ -97,6 +105,7 @@ def test_another_session_does_not_see_the_key(
     create(page, "for one alone")
     show_key(page)
     with visitor(browser, empty_live) as other:
+        other.sign_in("anna")
         other.page.goto(page.url)
         assert other.page.get_by_text("It was shown once and is kept nowhere").is_visible()
         assert "AGE-SECRET-KEY" not in other.page.content()
@@ -104,13 +113,16 @@ def test_another_session_does_not_see_the_key(
 
 def test_everything_goes_without_a_script(browser: Browser, empty_live: Live) -> None:
     with visitor(browser, empty_live, script=False) as plain:
-        page = plain.see("/admin/backups")
+        page = plain.sign_in("anna")
         create(page, "without a script")
         assert show_key(page).startswith("AGE-SECRET-KEY-")
 
 
 def test_the_pages_fit_a_phone_in_the_dark(browser: Browser, empty_live: Live) -> None:
     with visitor(browser, empty_live, width=PHONE, scheme="dark") as phone:
+        phone.see("/admin/sign-in")
+        phone.check()
+        phone.sign_in("anna")
         for path in ("/admin/backups", "/admin/backups/new"):
             phone.see(path)
             phone.check()
@@ -145,3 +157,59 @@ def test_the_keyboard_alone_makes_a_backup(admin: Visitor) -> None:
     page.keyboard.type("by keyboard")
     page.keyboard.press("Enter")
     page.get_by_role("link", name="View the key").wait_for()
+
+
+def test_the_door_says_the_same_to_a_wrong_name_and_a_wrong_password(
+    browser: Browser, empty_live: Live
+) -> None:
+    with visitor(browser, empty_live) as stranger:
+        page = stranger.see("/admin/backups/new")
+        answers = []
+        for name in ("anna", "nobody"):
+            page.get_by_label("Name").fill(name)
+            page.get_by_label("Password").fill("not the password")
+            page.get_by_role("button", name="Sign in").click()
+            answers.append(page.get_by_role("alert").inner_text())
+        assert answers[0] == answers[1]
+        stranger.said.clear()  # The browser notes the status 401.
+        stranger.check()
+        stranger.page.get_by_label("Name").fill("anna")
+        stranger.page.get_by_label("Password").fill(PASSWORD)
+        stranger.page.get_by_role("button", name="Sign in").click()
+        assert page.get_by_role("heading", name="Create backup").is_visible(), (
+            "back to where it was"
+        )
+
+
+@pytest.mark.parametrize("following", ["//elsewhere.example", "https://elsewhere.example", "/x"])
+def test_the_door_leads_nowhere_else(browser: Browser, empty_live: Live, following: str) -> None:
+    with visitor(browser, empty_live) as stranger:
+        page = stranger.see(f"/admin/sign-in?next={following}")
+        assert page.locator("input[name=next]").input_value() == "/admin/"
+
+
+def test_who_may_only_read_sees_no_way_further(browser: Browser, empty_live: Live) -> None:
+    with visitor(browser, empty_live) as reader:
+        page = reader.sign_in("reader")
+        assert page.get_by_role("link", name="Create backup").count() == 0
+        page = reader.see("/admin/backups/new")
+        assert page.get_by_role("heading", name="You may not do this").is_visible()
+        reader.said.clear()  # The browser notes the status 403.
+        reader.check()
+        page.get_by_role("button", name="Sign out").click()
+        page.get_by_label("Password").wait_for()
+
+
+def test_a_key_takes_a_fresh_proof(admin: Visitor, empty_live: Live) -> None:
+    page = admin.page
+    create(page, "a key, ten minutes later")
+    with empty_live.admin() as conn:
+        conn.execute("UPDATE access.sessions SET proven_at = proven_at - interval '10 minutes'")
+    page.get_by_role("link", name="View the key").click()
+    page.get_by_role("button", name="Show the key").click()
+    page.get_by_role("heading", name="Once more, please").wait_for()
+    admin.check()
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Show the key").click()
+    page.locator("pre.secret").wait_for()
