@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from functools import partial
 
+from prometheus_client import CollectorRegistry
+
 from backup_service import events as ev
 from backup_service.api.configuration import create_configuration_routes
 from backup_service.api.disasters import create_disaster_routes
+from backup_service.api.keys import create_key_routes
 from backup_service.api.routes import create_routes
 from backup_service.command_handlers import command_handlers, restore_event_handlers
 from backup_service.context import SERVICE, BackupContext
 from backup_service.handlers.note_rehearsal import refuse_event
 from backup_service.history import History
+from backup_service.keys.overview import KeyMetrics
 from backup_service.keys.recipients import NamedRecipients
 from backup_service.keys.waiting import WaitingKeys
+from backup_service.keys.watch import KeyWatch
 from backup_service.settings import BackupServiceSettings
 from backup_service.web.pages import add_pages
 from backup_service.worker import BackupWorker
@@ -55,7 +60,7 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
         store=store,
         history=History(store),
         audit=AuditTrail(store, SERVICE),
-        keys=WaitingKeys(settings.keys.folder, settings.keys.repeat_window_s),
+        keys=WaitingKeys(settings.keys),
         recipients=NamedRecipients(),
         objects=LocalFolder(settings.storage.folder),
         root=RootKey.load(settings.place.root_key_file),
@@ -111,19 +116,24 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
     runtime.add_worker("commands", consumer.run)
     runtime.add_worker("restores", restores.run)
     runtime.add_worker("relay", relay.run, last=True)
+    runtime.add_worker("keys", KeyWatch(context).run)
     runtime.add_worker("backups", BackupWorker(context).run)
     readiness = Readiness()
     log_and_store_checks(readiness, pool)
+    registry = CollectorRegistry()
+    registry.register(KeyMetrics(context))
     access = Access(settings.access, settings.place.instance_id, pool, context.audit, clock)
     app = create_app(
         SERVICE,
         OperatorToken(settings.http.token_file, clock),
         readiness,
         access=access,
+        registry=registry,
         on_refusal=refusal_hook(context.record),
     )
     app.register_blueprint(create_access_routes(access))
     app.register_blueprint(create_routes(context))
+    app.register_blueprint(create_key_routes(context))
     app.register_blueprint(create_disaster_routes(context))
     app.register_blueprint(create_configuration_routes(context))
     add_pages(app, context, access)

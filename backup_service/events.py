@@ -17,6 +17,8 @@ CANCEL_REQUESTED = PREFIX + "cancel_requested.v1"
 CANCELLED = PREFIX + "cancelled.v1"
 REJECTED = PREFIX + "rejected.v1"
 KEY_VIEWED = PREFIX + "key_viewed.v1"
+KEY_EXPIRING = PREFIX + "key_expiring.v1"
+KEY_EXPIRED = PREFIX + "key_expired.v1"
 VERIFIED = PREFIX + "verified.v1"
 REHEARSED = PREFIX + "rehearsed.v1"
 ADOPTED = PREFIX + "adopted.v1"
@@ -98,6 +100,7 @@ def _requested(backup: Backup, event: StoredEvent) -> None:
         "sha256": None,
         "location": None,
         "key_state": None,
+        "key_expires_at": None,
         "rehearsed_at": None,
         "rehearsal": None,
         "error": None,
@@ -152,6 +155,14 @@ def _key_viewed(backup: Backup, event: StoredEvent) -> None:
     }
 
 
+def _key_expiring(backup: Backup, event: StoredEvent) -> None:
+    backup.facts |= {"key_expires_at": event.data["expires_at"]}
+
+
+def _key_expired(backup: Backup, event: StoredEvent) -> None:
+    backup.facts |= {"key_state": "expired", "key_expired_at": event.data["expired_at"]}
+
+
 def _verified(backup: Backup, event: StoredEvent) -> None:
     backup.facts |= {
         "last_verified_at": event.occurred_at.isoformat(),
@@ -172,6 +183,8 @@ _FACTS = {
     CANCELLED: _failed,
     CANCEL_REQUESTED: _cancel_requested,
     KEY_VIEWED: _key_viewed,
+    KEY_EXPIRING: _key_expiring,
+    KEY_EXPIRED: _key_expired,
     VERIFIED: _verified,
     REHEARSED: _rehearsed,
 }

@@ -31,6 +31,11 @@ class KeySettings(Section):
     repeat_window_s: int = Field(
         default=600, ge=1, le=3600, description="How long a viewing may be repeated."
     )
+    expire_after_s: int = Field(
+        default=7 * 24 * 3600, ge=60, le=366 * 24 * 3600,
+        description="How long a key waits to be viewed. The newest one waits on while no newer "
+        "backup can be opened.",
+    )  # fmt: skip
     proof_max_age_s: int = Field(
         default=300, ge=1, le=24 * 3600,
         description="How old the proof of identity may be of whoever views a key.",

@@ -16,7 +16,6 @@ from shared.errors import SecrynError
 log = structlog.get_logger(__name__)
 
 IDLE_S = 0.1
-TIDY_S = 30.0
 RETRY_S = 1.0
 
 
@@ -46,16 +45,10 @@ class BackupWorker:
             if stop.wait(RETRY_S):
                 return
         recover_backups(self._context)
-        idle_s = 0.0
         while not stop.is_set():
             # The lock's session is asked first: without it another replica may be at work.
             requested = self._context.history.in_state(conn, "requested")
             if requested:
                 create_backup(self._context, requested[0])
                 continue
-            idle_s += IDLE_S
-            if idle_s >= TIDY_S:
-                idle_s = 0.0
-                with self._context.pool.connection() as tidying:
-                    self._context.keys.tidy(tidying)
             stop.wait(IDLE_S)

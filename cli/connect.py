@@ -12,6 +12,7 @@ from deploy.embedded.place import load_place
 from shared.client import (
     BackupClient,
     ConfigurationClient,
+    KeyClient,
     RehearsalClient,
     RestoreClient,
     ServiceConnection,
@@ -27,6 +28,7 @@ class Connected:
 
     backups: BackupClient
     configuration: ConfigurationClient
+    keys: KeyClient
     restores: RestoreClient
     rehearsals: RehearsalClient
     instance_id: str
@@ -51,9 +53,11 @@ def connected(state: Path, token_file: Path | None = None) -> Iterator[Connected
         ServiceConnection(f"http://{HOST}:{place.ports.backup}", token) as backup,
         ServiceConnection(f"http://{HOST}:{place.ports.restore}", token) as restore,
     ):
+        backups = BackupClient(backup)
         yield Connected(
-            BackupClient(backup),
+            backups,
             ConfigurationClient(backup),
+            KeyClient(backup, backups.view_key),
             RestoreClient(restore),
             RehearsalClient(restore),
             str(place.instance_id),

@@ -231,6 +231,13 @@ class KeyExpired(ConflictError):
     hint = "The key was not viewed in time and is gone. Make a new backup."
 
 
+class KeyUnreadable(ConflictError):
+    code = "key.unreadable"
+    hint = (
+        "Bring the folder of the key-encryption keys back (is it mounted?), or make a new backup."
+    )
+
+
 class KeyNotReady(ConflictError):
     code = "key.not_ready"
     hint = "The key can be viewed when the backup is complete."

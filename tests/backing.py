@@ -89,7 +89,7 @@ class Backing:
             store=store,
             history=History(store),
             audit=AuditTrail(store, SERVICE),
-            keys=WaitingKeys(settings.keys.folder, 600),
+            keys=WaitingKeys(settings.keys),
             recipients=NamedRecipients(),
             objects=LocalFolder(settings.storage.folder),
             root=RootKey.create(folder / "root.key"),

@@ -30,7 +30,6 @@ from shared.settings import HttpSettings, KafkaSettings, PlaceSettings, Postgres
 from shared.storage import LocalFolder
 
 INSTANCE = UUID("0d0f1f7a-7d2e-4b1c-9a55-3f1a4c1be0aa")
-REPEAT_WINDOW_S = 600
 META = EventMeta("tester", "corr-1")
 KEY = "a key file"
 
@@ -52,7 +51,7 @@ def offline_context(dsn: str, folder: Path, clock: Clock) -> BackupContext:
         store=store,
         history=History(store),
         audit=AuditTrail(store, SERVICE),
-        keys=WaitingKeys(settings.keys.folder, REPEAT_WINDOW_S),
+        keys=WaitingKeys(settings.keys),
         recipients=NamedRecipients(),
         objects=LocalFolder(settings.storage.folder),
         root=RootKey.load(root),
@@ -104,7 +103,29 @@ def running(context: BackupContext) -> str:
 
 def created(context: BackupContext) -> str:
     backup_id = running(context)
-    append(context, backup_id, NewEvent(ev.CREATED, {"backup_id": backup_id}))
+    now = context.clock.now()
+    append(context, backup_id, made(context, backup_id))
     with context.pool.connection() as conn:
-        context.keys.deposit(conn, UUID(backup_id), KEY)
+        context.keys.deposit(conn, KEY, context.keys.wait_of(UUID(backup_id), now))
+    return backup_id
+
+
+def made(context: BackupContext, backup_id: str) -> NewEvent:
+    """Return the event of a backup that is proven now."""
+    now = context.clock.now()
+    expires_at = context.keys.wait_of(UUID(backup_id), now).expires_at
+    data = {
+        "backup_id": backup_id,
+        "proven_at": now.isoformat(),
+        "key_expires_at": expires_at.isoformat(),
+    }
+    return NewEvent(ev.CREATED, data)
+
+
+def own(context: BackupContext) -> str:
+    """Make a backup for a recipient of somebody's own."""
+    backup_id = str(uuid4())
+    asked = {"reason": "a test", "recipient_fingerprints": ["SHA256:x"], "at_position": False}
+    append(context, backup_id, NewEvent(ev.REQUESTED, asked), NewEvent(ev.STARTED, {}))
+    append(context, backup_id, made(context, backup_id))
     return backup_id

@@ -199,7 +199,9 @@ def _announce(
 ) -> None:
     """Append BackupCreated; the key begins to wait in the same transaction."""
     context = run.context
-    created = NewEvent(ev.CREATED, facts, BACKUP_EVENTS)
+    wait = context.keys.wait_of(run.id, context.clock.now())
+    waits_until = None if identity is None else wait.expires_at.isoformat()
+    created = NewEvent(ev.CREATED, facts | {"key_expires_at": waits_until}, BACKUP_EVENTS)
     with postgres_faults("announcing the backup"), context.pool.connection() as conn:
         try:
             context.history.append(conn, run.id, run.backup.version, [created], run.meta)
@@ -215,7 +217,7 @@ def _announce(
                 sha256=facts["sha256"],
                 signer=facts["signer"],
             )
-            context.keys.deposit(conn, run.id, key_file.render())
+            context.keys.deposit(conn, key_file.render(), wait)
         _audit(run, conn, offset=header.offset)
         ANNOUNCING.reach()
     ANNOUNCED.reach()

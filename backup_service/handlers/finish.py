@@ -68,4 +68,4 @@ def remove_remains(context: BackupContext, backup_id: str) -> None:
     for name in (object_name(backup_id), receipt_name(backup_id)):
         context.objects.sweep(name)
         context.objects.delete(name)
-    context.keys.destroy_or_later(UUID(backup_id))
+    context.keys.keks.destroy_or_later(UUID(backup_id))

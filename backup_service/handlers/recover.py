@@ -21,7 +21,6 @@ def recover_backups(context: BackupContext) -> None:
     """End backups that nobody runs. Only the holder of the worker's lock may call this."""
     with postgres_faults("looking for interrupted backups"), context.pool.connection() as conn:
         running = context.history.in_state(conn, "running")
-        context.keys.tidy(conn)
     for backup_id in running:
         log.warning("backup.recovering", backup_id=backup_id)
         ABANDONED.reach()

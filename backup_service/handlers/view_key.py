@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from backup_service import events as ev
 from backup_service.context import BackupContext
+from backup_service.keys.recipients import parse_recipients
+from backup_service.keys.waiting import Viewer
 from serving.requester import Requester
-from shared.archive.age import parse_recipient
 from shared.audit import AuditEntry
 from shared.crashpoints import CrashPoint
 from shared.database import postgres_faults
@@ -39,8 +40,8 @@ def parse_view(document: Any) -> ViewKey:
     except ValidationError as error:
         fields = ", ".join(str(fault["loc"][0]) for fault in error.errors() if fault["loc"])
         raise UsageError(f"the request is refused: {fields or 'not a JSON object'}") from None
-    parse_recipient(command.recipient)
-    return command
+    (recipient,) = parse_recipients([command.recipient])
+    return command.model_copy(update={"recipient": recipient})
 
 
 def view_key(
@@ -51,13 +52,16 @@ def view_key(
     Whoever asks holds the permission and has just proved who it is. An issuer on Kafka never gets
     a key: a log keeps what it is given.
 
-    Raises KeyNotReady, KeyAlreadyViewed (with when and by whom), KeyExpired, ConflictError for a
+    Raises KeyNotReady, KeyAlreadyViewed (with when and by whom), KeyExpired, KeyUnreadable, ConflictError for a
     backup that was encrypted to own recipients, AccessError, ProofNeeded.
     """
     requester.require("view_key")
     requester.require_proof(context.clock.now(), context.settings.keys.proof_max_age_s)
     identity = UUID(backup_id)
     with postgres_faults("viewing the key"), context.pool.connection() as conn:
+        # The append lock first, whatever is done with a key: a verification or an expiry meanwhile
+        # must not make this fail.
+        context.store.lock_appends(conn)
         backup = context.history.load(conn, backup_id)
         if backup.state != "created":
             raise KeyNotReady(f"the backup {backup_id} is {backup.state}")
@@ -70,24 +74,20 @@ def view_key(
                 f"the key of {backup_id} was lost with the services' history",
                 hint="Whoever stored the key still opens the backup with it. Make a new backup.",
             )
-        viewing = context.keys.view(
-            conn, identity, command.request_id, command.recipient, requester.name
-        )
+        viewer = Viewer(requester.name, command.request_id, command.recipient)
+        viewing = context.keys.view(conn, identity, viewer, context.clock.now())
         if viewing.first:
             meta = EventMeta(requester.name, requester.correlation_id, str(command.request_id))
             event = NewEvent(ev.KEY_VIEWED, {"backup_id": backup_id}, BACKUP_EVENTS)
-            # The append lock first: a verification meanwhile must not make this fail.
-            context.store.lock_appends(conn)
-            version = context.history.load(conn, backup_id).version
-            context.history.append(conn, backup_id, version, [event], meta)
+            context.history.append(conn, backup_id, backup.version, [event], meta)
             entry = AuditEntry(
                 "key.view", "success", requester.name, "backup", backup_id, requester.source
             )
             context.audit.record(conn, entry, requester.correlation_id)
             VIEWING.reach()
     VIEWED.reach()
-    # The row first, committed, then the key: killed in between, `tidy` does it at the next start.
+    # The row first, committed, then the key: killed in between, the watch does it.
     # Nor may a fault here keep the answer back: nobody could ask for it a second time.
-    context.keys.destroy_or_later(identity)
+    context.keys.keks.destroy_or_later(identity)
     DESTROYED.reach()
     return {"backup_id": backup_id, "sealed_key": viewing.sealed.hex()}

@@ -1,50 +1,67 @@
-"""One-time keys from the end of a backup until they are viewed.
+"""One-time keys from the end of a backup until they are viewed or expire.
 
-A waiting key is sealed (AES-256-GCM) under a key-encryption key of its own, which lies in a file
-outside of the database and of the storage. Viewing replaces the sealed key by the same key sealed
-to the viewer's one-time recipient, in one statement, commits, and then destroys the file: what is
-left in heap, WAL or an old dump opens nothing.
+A waiting key is sealed under a key-encryption key of its own, which lies in a file outside of the
+database and of the storage. Viewing replaces the sealed key by the same key sealed to the viewer's
+one-time recipient, in one statement; expiry by nothing. The row is committed first, and then the
+file destroyed: what is left in heap, WAL or an old dump opens nothing.
+
+Who changes a key holds the append lock of the event store: its state and its events are one.
 """
 
 from __future__ import annotations
 
 import hmac
-import os
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
-import structlog
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from psycopg.rows import class_row
 
+from backup_service.keys.expiry import Wait, warnings_within
+from backup_service.keys.keks import KekFolder
+from backup_service.settings import KeySettings
 from shared.archive.age import parse_recipient, recipient_fingerprint, seal
-from shared.crashpoints import CrashPoint
-from shared.database import Connection
-from shared.errors import KeyAlreadyViewed, KeyExpired, KeyNotReady, UnknownSetting
-from shared.secretfiles import fsync_folder, read_secret_file, write_secret_file
-
-log = structlog.get_logger(__name__)
+from shared.database import Connection, missing
+from shared.errors import KeyAlreadyViewed, KeyExpired, KeyNotReady
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS backup.waiting_keys (
     backup_id uuid PRIMARY KEY,
+    waits_since timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    warnings_s integer[] NOT NULL,
     sealed_waiting bytea,
     sealed_viewed bytea,
     request_id uuid,
     recipient text,
     viewed_by text,
     viewed_at timestamptz,
-    repeat_until timestamptz
+    repeat_until timestamptz,
+    expired_at timestamptz
 );
 """
-_KEY_BYTES = 32
-_NONCE_BYTES = 12
+# What is looked at every few seconds; the rows of keys that are gone are never read.
+_INDEXES = """
+CREATE INDEX keys_waiting ON backup.waiting_keys (expires_at, backup_id)
+    WHERE sealed_waiting IS NOT NULL;
+CREATE INDEX keys_repeatable ON backup.waiting_keys (repeat_until)
+    WHERE sealed_viewed IS NOT NULL;
+CREATE INDEX keys_expired ON backup.waiting_keys (expired_at) WHERE expired_at IS NOT NULL;
+"""
+_WAIT = "backup_id, waits_since AS since, expires_at, warnings_s"
 
-DEPOSITING = CrashPoint("backup.key.written")
-OVERWRITTEN = CrashPoint("backup.key.overwritten")
+KeyState = Literal["waiting", "viewed", "expired", "gone"]
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Who asks for a key: by which request, and for which one-time recipient."""
+
+    name: str
+    request_id: UUID
+    recipient: str
 
 
 @dataclass(frozen=True)
@@ -56,93 +73,121 @@ class Viewing:
 
 
 class WaitingKeys:
-    """The waiting keys of a place. ``folder`` holds their key-encryption keys."""
+    """The waiting keys of a place; every method runs in the caller's transaction."""
 
-    def __init__(self, folder: Path, repeat_window_s: int) -> None:
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise UnknownSetting(f"the folder {folder} cannot be made: {error}") from error
-        self._folder = folder
-        self._repeat_window = timedelta(seconds=repeat_window_s)
+    def __init__(self, settings: KeySettings) -> None:
+        self.keks = KekFolder(settings.folder)
+        self._lifetime_s = settings.expire_after_s
+        self._repeat_window = timedelta(seconds=settings.repeat_window_s)
 
     def migrate(self, conn: Connection) -> None:
         """Make the table where it is missing."""
         conn.execute(_SCHEMA)
+        if missing(conn, "backup.keys_waiting"):
+            conn.execute(_INDEXES)
 
-    def _path(self, backup_id: UUID) -> Path:
-        return self._folder / f"{backup_id}.kek"
-
-    def deposit(self, conn: Connection, backup_id: UUID, key_file_text: str) -> None:
+    def deposit(self, conn: Connection, key_file_text: str, wait: Wait) -> None:
         """Let a key wait; in the transaction that announces its backup.
 
         The key-encryption key is on the disk before the transaction can commit.
         """
-        kek, nonce = os.urandom(_KEY_BYTES), os.urandom(_NONCE_BYTES)
-        write_secret_file(self._path(backup_id), kek.hex().encode("ascii"), exist_ok=True)
-        DEPOSITING.reach()
-        sealed = nonce + AESGCM(kek).encrypt(nonce, key_file_text.encode(), backup_id.bytes)
         conn.execute(
-            "INSERT INTO backup.waiting_keys (backup_id, sealed_waiting) VALUES (%s, %s)",
-            (backup_id, sealed),
+            "INSERT INTO backup.waiting_keys "
+            "(backup_id, waits_since, expires_at, warnings_s, sealed_waiting) "
+            "VALUES (%s, %s, %s, %s, %s)",
+            (
+                wait.backup_id,
+                wait.since,
+                wait.expires_at,
+                list(wait.warnings_s),
+                self.keks.seal(wait.backup_id, key_file_text.encode()),
+            ),
         )
 
-    def state(self, conn: Connection, backup_id: UUID) -> Literal["waiting", "viewed", "gone"]:
+    def wait_of(self, backup_id: UUID, now: datetime) -> Wait:
+        """Return how long a key will wait that begins to now."""
+        expires_at = now + timedelta(seconds=self._lifetime_s)
+        return Wait(backup_id, now, expires_at, warnings_within(self._lifetime_s))
+
+    def state(self, conn: Connection, backup_id: UUID) -> KeyState:
         """Return what is left of a backup's key here."""
         row = conn.execute(
-            "SELECT sealed_waiting IS NOT NULL FROM backup.waiting_keys WHERE backup_id = %s",
+            "SELECT sealed_waiting IS NOT NULL, viewed_at IS NOT NULL, expired_at IS NOT NULL "
+            "FROM backup.waiting_keys WHERE backup_id = %s",
             (backup_id,),
         ).fetchone()
-        if row is None:
-            return "gone"
-        if not row[0]:
-            return "viewed"
-        return "waiting" if self._path(backup_id).exists() else "gone"
+        waiting, viewed, expired = row or (False, False, False)
+        if waiting and self.keks.holds(backup_id):
+            return "waiting"
+        return "viewed" if viewed else "expired" if expired else "gone"
 
-    def view(
-        self, conn: Connection, backup_id: UUID, request_id: UUID, recipient: str, viewer: str
-    ) -> Viewing:
+    def waiting(self, conn: Connection, before: datetime | None = None) -> list[Wait]:
+        """Return the keys that wait, the first to expire first; only those due ``before``."""
+        with conn.cursor(row_factory=class_row(Wait)) as cursor:
+            return cursor.execute(
+                f"SELECT {_WAIT} FROM backup.waiting_keys WHERE sealed_waiting IS NOT NULL "
+                "AND (%(before)s::timestamptz IS NULL OR expires_at <= %(before)s) "
+                "ORDER BY expires_at, backup_id".encode(),
+                {"before": before},
+            ).fetchall()
+
+    def wait(self, conn: Connection, backup_id: UUID) -> Wait | None:
+        """Return how long a key waits yet, or None for one that does not; its row is locked."""
+        with conn.cursor(row_factory=class_row(Wait)) as cursor:
+            return cursor.execute(
+                f"SELECT {_WAIT} FROM backup.waiting_keys "
+                "WHERE backup_id = %s AND sealed_waiting IS NOT NULL FOR UPDATE".encode(),
+                (backup_id,),
+            ).fetchone()
+
+    def view(self, conn: Connection, backup_id: UUID, viewer: Viewer, now: datetime) -> Viewing:
         """Take the key, or repeat the viewing of the same request for a while.
 
-        The row is locked until the transaction ends: of many callers one is first. The caller
-        commits and then calls ``destroy``.
-
-        Raises KeyNotReady, KeyAlreadyViewed (with when and by whom), KeyExpired.
+        Of many callers one is first. The caller commits and then has the key-encryption key
+        destroyed. Raises KeyNotReady, KeyAlreadyViewed (with when and by whom), KeyExpired,
+        KeyUnreadable.
         """
         row = conn.execute(
-            "SELECT sealed_waiting, sealed_viewed, request_id, recipient, viewed_by, viewed_at, "
-            "repeat_until FROM backup.waiting_keys WHERE backup_id = %s FOR UPDATE",
+            "SELECT sealed_waiting FROM backup.waiting_keys WHERE backup_id = %s FOR UPDATE",
             (backup_id,),
         ).fetchone()
         if row is None:
             raise KeyNotReady(f"no key waits for the backup {backup_id}")
-        waiting, viewed, first_request, first_recipient, viewed_by, viewed_at, repeat_until = row
-        fingerprint = recipient_fingerprint(recipient)
-        now = datetime.now(UTC)
-        if waiting is None:
-            same = first_request == request_id and hmac.compare_digest(first_recipient, fingerprint)
-            if same and viewed is not None and now < repeat_until:
-                return Viewing(bytes(viewed), first=False)
-            raise KeyAlreadyViewed(
-                f"the key of {backup_id} was viewed by {viewed_by} at "
-                f"{viewed_at.astimezone(UTC).isoformat(timespec='seconds')}"
-            )
-        sealed = seal(self._open(backup_id, bytes(waiting)), [parse_recipient(recipient)])
+        if row[0] is None:
+            return self._view_again(conn, backup_id, viewer, now)
+        key = self.keks.open(backup_id, bytes(row[0]))
+        sealed = seal(key, [parse_recipient(viewer.recipient)])
+        fingerprint = recipient_fingerprint(viewer.recipient)
         conn.execute(
             "UPDATE backup.waiting_keys SET sealed_waiting = NULL, sealed_viewed = %s, "
             "request_id = %s, recipient = %s, viewed_by = %s, viewed_at = %s, repeat_until = %s "
             "WHERE backup_id = %s",
-            (sealed, request_id, fingerprint, viewer, now, now + self._repeat_window, backup_id),
-        )
+            (sealed, viewer.request_id, fingerprint, viewer.name, now, now + self._repeat_window,
+             backup_id),
+        )  # fmt: skip
         return Viewing(sealed, first=True)
 
-    def _open(self, backup_id: UUID, sealed: bytes) -> bytes:
-        try:
-            kek = bytes.fromhex(read_secret_file(self._path(backup_id)).decode("ascii"))
-            nonce, body = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
-            return AESGCM(kek).decrypt(nonce, body, backup_id.bytes)
-        except (UnknownSetting, ValueError, InvalidTag):
-            raise KeyExpired(f"the key of {backup_id} cannot be opened any more") from None
+    def _view_again(
+        self, conn: Connection, backup_id: UUID, viewer: Viewer, now: datetime
+    ) -> Viewing:
+        row = conn.execute(
+            "SELECT sealed_viewed, request_id, recipient, viewed_by, viewed_at, repeat_until, "
+            "expired_at FROM backup.waiting_keys WHERE backup_id = %s",
+            (backup_id,),
+        ).fetchone()
+        assert row is not None
+        sealed, request_id, recipient, viewed_by, viewed_at, repeat_until, expired_at = row
+        if viewed_at is None:
+            at = "" if expired_at is None else f" at {_told(expired_at)}"
+            raise KeyExpired(f"the key of {backup_id} expired{at}: nobody had viewed it")
+        same = request_id == viewer.request_id and hmac.compare_digest(
+            recipient, recipient_fingerprint(viewer.recipient)
+        )
+        if same and sealed is not None and now < repeat_until:
+            return Viewing(bytes(sealed), first=False)
+        raise KeyAlreadyViewed(
+            f"the key of {backup_id} was viewed by {viewed_by} at {_told(viewed_at)}"
+        )
 
     def forget(self, conn: Connection, backup_id: UUID, request_id: UUID) -> bool:
         """End the repeating of a viewing early; tell whether there was one of that request."""
@@ -153,36 +198,55 @@ class WaitingKeys:
         )
         return done.rowcount > 0
 
-    def destroy(self, backup_id: UUID) -> None:
-        """Destroy the key-encryption key of a key that waits no longer; may be repeated."""
-        path = self._path(backup_id)
-        try:
-            with path.open("r+b") as file:
-                file.write(os.urandom(_KEY_BYTES * 2))
-                file.flush()
-                os.fsync(file.fileno())
-        except FileNotFoundError:
-            return
-        OVERWRITTEN.reach()
-        path.unlink(missing_ok=True)
-        fsync_folder(self._folder)
+    def put_off(
+        self, conn: Connection, backup_id: UUID, expires_at: datetime, warnings_s: Sequence[int]
+    ) -> None:
+        """Note when a key expires, and the warnings that are still to be given."""
+        conn.execute(
+            "UPDATE backup.waiting_keys SET expires_at = %s, warnings_s = %s WHERE backup_id = %s",
+            (expires_at, list(warnings_s), backup_id),
+        )
 
-    def destroy_or_later(self, backup_id: UUID) -> None:
-        """Destroy a key-encryption key; leave it to ``tidy`` where the disk refuses now."""
-        try:
-            self.destroy(backup_id)
-        except OSError as error:
-            log.error("key.not_destroyed", backup_id=str(backup_id), reason=error.strerror)
+    def expire(self, conn: Connection, backup_id: UUID, now: datetime) -> None:
+        """End the wait of a key that nobody viewed; the caller commits, then destroys."""
+        conn.execute(
+            "UPDATE backup.waiting_keys SET sealed_waiting = NULL, expired_at = %s "
+            "WHERE backup_id = %s",
+            (now, backup_id),
+        )
 
-    def tidy(self, conn: Connection) -> None:
-        """Forget viewings that may not be repeated any more, and keys left by a killed process."""
+    def give_up(self, conn: Connection, backup_id: UUID) -> None:
+        """End the wait of a key whose backup is no more, and every repeat; the watch destroys."""
+        conn.execute(
+            "UPDATE backup.waiting_keys SET sealed_waiting = NULL, sealed_viewed = NULL "
+            "WHERE backup_id = %s",
+            (backup_id,),
+        )
+
+    def end_repeats(self, conn: Connection, now: datetime) -> None:
+        """Forget the viewings that may not be repeated any more."""
         conn.execute(
             "UPDATE backup.waiting_keys SET sealed_viewed = NULL "
             "WHERE sealed_viewed IS NOT NULL AND repeat_until < %s",
-            (datetime.now(UTC),),
+            (now,),
         )
-        gone = conn.execute(
-            "SELECT backup_id FROM backup.waiting_keys WHERE sealed_waiting IS NULL"
+
+    def among(self, conn: Connection, backup_ids: Collection[UUID]) -> set[UUID]:
+        """Return those of ``backup_ids`` whose keys wait."""
+        rows = conn.execute(
+            "SELECT backup_id FROM backup.waiting_keys "
+            "WHERE backup_id = ANY(%s) AND sealed_waiting IS NOT NULL",
+            (list(backup_ids),),
         )
-        for (backup_id,) in gone.fetchall():
-            self.destroy_or_later(backup_id)
+        return {row[0] for row in rows}
+
+    def count_expired(self, conn: Connection) -> int:
+        """Return how many keys expired that nobody had viewed."""
+        row = conn.execute(
+            "SELECT count(*) FROM backup.waiting_keys WHERE expired_at IS NOT NULL"
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+
+def _told(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")

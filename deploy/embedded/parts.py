@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from psycopg import pq
 
@@ -32,6 +33,7 @@ MODULES = {
     "restore": "restore_service",
 }
 PROBE_TIMEOUT_S = 3.0
+ANSWER_MAX_BYTES = 4 * 1024 * 1024
 _HOST = "127.0.0.1"
 
 
@@ -174,19 +176,34 @@ def _http_fault(port: int, token: str) -> Callable[[], str | None]:
 
 def service_fault(port: int, token: str) -> str | None:
     """Ask a service whether it is ready; return None, or what is wrong in one line."""
-    connection = http.client.HTTPConnection(_HOST, port, timeout=PROBE_TIMEOUT_S)
     try:
-        connection.request("GET", "/readyz", headers={"Authorization": f"Bearer {token}"})
-        response = connection.getresponse()
-        body = response.read(65536)
+        status, body = _get(port, token, "/readyz")
     except (OSError, http.client.HTTPException) as error:
         return f"no answer on port {port} ({type(error).__name__})"
-    finally:
-        connection.close()
-    if response.status == 200:
+    if status == 200:
         return None
     try:
         faults = json.loads(body)["faults"]
         return "; ".join(f"{name}: {fault}" for name, fault in faults.items())
     except (ValueError, KeyError, TypeError, AttributeError):
-        return f"/readyz answers {response.status}"
+        return f"/readyz answers {status}"
+
+
+def service_document(port: int, token: str, path: str) -> dict[str, Any] | None:
+    """Return the JSON object that a service answers with at ``path``, or None without one."""
+    try:
+        status, body = _get(port, token, path)
+        document = json.loads(body)
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    return document if status == 200 and isinstance(document, dict) else None
+
+
+def _get(port: int, token: str, path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(_HOST, port, timeout=PROBE_TIMEOUT_S)
+    try:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+        response = connection.getresponse()
+        return response.status, response.read(ANSWER_MAX_BYTES)
+    finally:
+        connection.close()

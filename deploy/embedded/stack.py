@@ -16,7 +16,7 @@ from deploy.embedded.account import server_account
 from deploy.embedded.configs import kafka_settings, postgres_dsn
 from deploy.embedded.folder import StateFolder, create_state, open_state
 from deploy.embedded.leftovers import find_leftovers, stop_leftovers
-from deploy.embedded.parts import service_fault
+from deploy.embedded.parts import service_document, service_fault
 from deploy.embedded.place import Place, load_place
 from deploy.embedded.process import ProcessMark
 from deploy.embedded.wishes import Wishes
@@ -128,6 +128,9 @@ def status(path: Path) -> dict[str, Any]:
         phase = "failed"
     else:
         phase = recorded.get("phase", "starting")
+    keys = service_document(
+        place.ports.backup, read_secret_file(state.token).decode("ascii"), "/api/v1/keys"
+    )
     return {
         "state": phase,
         "healthy": phase == "running" and all(p["health"] == "healthy" for p in processes),
@@ -142,7 +145,9 @@ def status(path: Path) -> dict[str, Any]:
         "projector_url": f"http://127.0.0.1:{place.ports.projector}",
         "supervisor_pid": supervisor.pid if supervisor else None,
         "processes": processes,
-        "notes": _notes(place),
+        # What waits for somebody; None while backup_service does not say.
+        "keys": keys,
+        "notes": _notes(place) + _notes_on_keys(keys),
     }
 
 
@@ -154,6 +159,24 @@ def _notes(place: Place) -> list[str]:
         notes.append("PostgreSQL is the operator's own.")
     if place.kafka is not None:
         notes.append("Kafka is the operator's own.")
+    return notes
+
+
+def _notes_on_keys(keys: dict[str, Any] | None) -> list[str]:
+    if keys is None or not keys["count"]:
+        return []
+    some = "1 key waits" if keys["count"] == 1 else f"{keys['count']} keys wait"
+    notes = [
+        f"{some} to be viewed, the first until {keys['next_expiry']}: "
+        "secryn key view --all-waiting --folder FOLDER"
+    ]
+    if keys["held_over"]:
+        notes.append("The newest waits past its time: no newer backup can be opened by anybody.")
+    if keys["unreadable"]:
+        notes.append(
+            f"{keys['unreadable']} of them cannot be given: their key-encryption keys are not in "
+            "the folder of the keys. Is it mounted?"
+        )
     return notes
 
 

@@ -3,13 +3,17 @@
 from shared.client.backups import BackupClient
 from shared.client.configuration import ConfigurationClient
 from shared.client.http import ServiceConnection
+from shared.client.keys import KeyClient, KeyRequest, take_key
 from shared.client.rehearsals import RehearsalClient
 from shared.client.restores import RestoreClient
 
 __all__ = [
     "BackupClient",
     "ConfigurationClient",
+    "KeyClient",
+    "KeyRequest",
     "RehearsalClient",
     "RestoreClient",
     "ServiceConnection",
+    "take_key",
 ]

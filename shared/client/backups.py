@@ -9,13 +9,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from shared.archive.age import HybridIdentity, open_sealed
 from shared.client.http import POLL_FIRST_S, Json, Progress, ServiceConnection, new_command_id
+from shared.client.keys import KeyRequest
 from shared.errors import ArchiveAltered, UnavailableError
 from shared.secretfiles import fsync_folder
 
 ENDED = frozenset({"created", "failed", "cancelled", "purged"})
-SEALED_KEY_MAX_BYTES = 64 * 1024
 VIEW_PATIENCE_S = 60.0
 # A call that reads a whole object answers when it has.
 READ_WHOLE_TIMEOUT_S = 6 * 3600.0
@@ -90,23 +89,17 @@ class BackupClient:
         path = f"/api/v1/backups/{backup_id}/adopt"
         return self.connection.call("POST", path, body, timeout_s=READ_WHOLE_TIMEOUT_S)
 
-    def view_key(self, backup_id: str) -> str:
+    def view_key(self, backup_id: str, request: KeyRequest | None = None) -> str:
         """Take the one-time key and return the text of its key file.
 
-        The service seals it to an identity that lives in this call alone; a dropped answer is
-        asked for again with the same request id, which gives the same key.
+        The service seals it to an identity that lives in this call alone, or in ``request``; a
+        dropped answer is asked for again by the same request, which gives the same key.
 
         Raises KeyAlreadyViewed, KeyExpired, KeyNotReady.
         """
-        identity = HybridIdentity.generate()
-        body: Json = {
-            "request_id": new_command_id(),
-            "recipient": identity.to_recipient().encode(),
-        }
+        asked = request or KeyRequest.new(backup_id)
         path = f"/api/v1/backups/{backup_id}/key"
-        answer = self._until_answered(path, body)
-        sealed = bytes.fromhex(answer["sealed_key"])
-        return open_sealed(sealed, [identity], SEALED_KEY_MAX_BYTES).decode("utf-8")
+        return asked.open(self._until_answered(path, asked.body()))
 
     def _until_answered(self, path: str, body: Json) -> Json:
         # An answer may be lost with the process that gave it: giving up before that is back would

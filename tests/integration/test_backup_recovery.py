@@ -14,7 +14,8 @@ from backup_service import events as ev
 from backup_service.context import BackupContext, object_name, receipt_name
 from backup_service.handlers.finish import finish_failed
 from backup_service.handlers.view_key import ViewKey, view_key
-from backup_service.keys.waiting import WaitingKeys
+from backup_service.handlers.watch_keys import tidy_keys
+from backup_service.keys.keks import KekFolder
 from serving.requester import Requester
 from shared.archive.age import HybridIdentity, open_sealed
 from shared.clock import SystemClock
@@ -95,11 +96,11 @@ def test_a_key_that_cannot_be_destroyed_at_once_is_given_and_destroyed_later(
     identity = HybridIdentity.generate()
     recipient = identity.to_recipient().encode()
 
-    def full(_: WaitingKeys, backup: UUID) -> None:
+    def full(_: KekFolder, backup: UUID) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(WaitingKeys, "destroy", full)
+        patched.setattr(KekFolder, "destroy", full)
         for one in (backup_id, other):
             command = ViewKey(request_id=uuid4(), recipient=recipient)
             answer = view_key(context, one, command, VIEWER)
@@ -108,6 +109,5 @@ def test_a_key_that_cannot_be_destroyed_at_once_is_given_and_destroyed_later(
     stubborn = context.settings.keys.folder / f"{backup_id}.kek"
     stubborn.unlink()
     stubborn.mkdir()
-    with context.pool.connection() as conn:
-        context.keys.tidy(conn)
+    tidy_keys(context)
     assert [path.name for path in context.settings.keys.folder.iterdir()] == [stubborn.name]

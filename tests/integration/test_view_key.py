@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from backup_service import events as ev
+from deploy.embedded.folder import open_state
+from deploy.embedded.parts import service_fault
+from deploy.embedded.process import free_ports
 from shared.archive.age import HybridIdentity, X25519Identity, open_sealed
 from shared.archive.keyfile import KeyFile
 from shared.archive.reader import open_archive
+from shared.client import ServiceConnection
 from shared.errors import (
     ArchiveError,
     ConflictError,
@@ -24,6 +31,8 @@ from shared.errors import (
     UsageError,
 )
 from shared.messages.topics import AUDIT, BACKUP_EVENTS
+from shared.secretfiles import read_secret_file
+from tests.plugins.instance import eventually
 from tests.plugins.live import Json, Live
 
 
@@ -43,18 +52,44 @@ def request_of(identity: HybridIdentity) -> Json:
     return {"request_id": str(uuid4()), "recipient": identity.to_recipient().encode()}
 
 
-def test_of_fifty_callers_at_once_one_gets_the_key(live: Live) -> None:
+@contextmanager
+def second_replica(live: Live) -> Iterator[ServiceConnection]:
+    """Run another backup_service on the same place; return a connection to it."""
+    state = open_state(live.stack.state)
+    (port,) = free_ports(1)
+    plain = {name: text for name, text in os.environ.items() if not name.startswith("SECRYN_")}
+    with (state.root / "log" / "second.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "backup_service", "--config", str(state.config("backup"))],
+            stdout=log,
+            stderr=log,
+            env=plain | {"SECRYN_HTTP__PORT": str(port)},
+        )
+    token = read_secret_file(state.token).decode("ascii")
+    try:
+        eventually(lambda: service_fault(port, token) is None, "the second replica is ready", 60)
+        with ServiceConnection(f"http://127.0.0.1:{port}", token) as connection:
+            yield connection
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_of_fifty_callers_at_once_over_two_replicas_one_gets_the_key(live: Live) -> None:
     backup = created(live)
     identity = HybridIdentity.generate()
+    path = f"/api/v1/backups/{backup['backup_id']}/key"
+    with second_replica(live) as second, ThreadPoolExecutor(50) as pool:
+        replicas = (live.services.backups.connection, second)
 
-    def view(_: int) -> Json | KeyAlreadyViewed:
-        try:
-            return ask(live, backup, request_of(identity))
-        except KeyAlreadyViewed as error:
-            return error
+        def view(number: int) -> Json | KeyAlreadyViewed:
+            try:
+                return replicas[number % 2].call("POST", path, request_of(identity), timeout_s=60)
+            except KeyAlreadyViewed as error:
+                return error
 
-    with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(view, range(50)))
+        waiting = second.call("GET", "/api/v1/keys")
     got = [answer for answer in answers if isinstance(answer, dict)]
     told = [answer for answer in answers if isinstance(answer, KeyAlreadyViewed)]
     assert (len(got), len(told)) == (1, 49)
@@ -62,6 +97,7 @@ def test_of_fifty_callers_at_once_one_gets_the_key(live: Live) -> None:
     text = open_sealed(bytes.fromhex(got[0]["sealed_key"]), [identity], 65536).decode()
     assert KeyFile.parse(text).backup_id == backup["backup_id"]
     assert len(live.events_about(BACKUP_EVENTS, ev.KEY_VIEWED, backup["backup_id"])) == 1
+    assert backup["backup_id"] not in {key["backup_id"] for key in waiting["waiting"]}
 
 
 def test_the_same_request_gets_the_same_key_again_and_no_other_does(live: Live) -> None:
