@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from backup_service.keys.apart import beside_what
 from serving.access.settings import AccessSettings
 from shared.settings import (
     HttpSettings,
@@ -75,9 +76,10 @@ class BackupServiceSettings(Section):
 
     @model_validator(mode="after")
     def _keys_lie_apart(self) -> Self:
-        storage, keys = self.storage.folder.resolve(), self.keys.folder.resolve()
-        if storage == keys or storage in keys.parents or keys in storage.parents:
+        found = beside_what(self.keys.folder, self.storage.folder)
+        if found is not None:
             raise ValueError(
-                "keys.folder lies beside the backups: name a folder outside of storage.folder"
+                f"keys.folder lies beside {found}: name a folder outside of storage.folder, and "
+                "of every database's"
             )
         return self

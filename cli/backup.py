@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.connect import connected
+from cli.keystate import told_key
 from cli.options import DEFAULT_STATE, Json, State
 from cli.output import command, emit
 from cli.progress import shown
@@ -149,7 +150,7 @@ def list_backups(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
             typer.echo(
                 f"{backup['backup_id']}  {backup['state']:<9}  offset {backup.get('offset') or '-'}"
                 f"  {backup.get('size_bytes') or 0:>13,} bytes  {backup.get('requested_at', '')}"
-                f"  {backup.get('reason') or ''}{_proven(backup)}"
+                f"  {told_key(backup)}  {backup.get('reason') or ''}{_proven(backup)}"
             )
 
     emit(found, as_json, tell)

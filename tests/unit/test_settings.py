@@ -1,5 +1,6 @@
 """Settings: refused at the start and by name, frozen, and nothing secret shows."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,32 @@ class TestContradictions:
         (tmp_path / "keys").symlink_to(tmp_path / "objects", target_is_directory=True)
         told = refusal(backup_document(tmp_path), tmp_path, BackupServiceSettings)
         assert "keys.folder" in told
+
+    def test_nor_does_a_link_on_the_way_there(self, tmp_path: Path) -> None:
+        (tmp_path / "objects").mkdir()
+        (tmp_path / "elsewhere").symlink_to(tmp_path / "objects", target_is_directory=True)
+        document = backup_document(tmp_path)
+        document["keys"]["folder"] = str(tmp_path / "elsewhere" / "not made yet")
+        assert "beside the backups" in refusal(document, tmp_path, BackupServiceSettings)
+
+    def test_nor_does_a_second_mount_of_the_same_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "objects").mkdir()
+        (tmp_path / "keys").mkdir()
+        mounting = ["mount", "--bind", str(tmp_path / "objects"), str(tmp_path / "keys")]
+        if subprocess.run(mounting, capture_output=True, check=False).returncode:
+            pytest.skip("this machine lets nobody mount")
+        try:
+            told = refusal(backup_document(tmp_path), tmp_path, BackupServiceSettings)
+        finally:
+            subprocess.run(["umount", str(tmp_path / "keys")], check=True)
+        assert "beside the backups" in told
+
+    def test_keys_in_the_folder_of_a_database_are_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "PG_VERSION").write_text("18")
+        document = backup_document(tmp_path)
+        document["keys"]["folder"] = str(tmp_path / "data" / "base" / "keys")
+        assert "PostgreSQL" in refusal(document, tmp_path, BackupServiceSettings)
 
     def test_sibling_folders_are_taken(self, tmp_path: Path) -> None:
         document = backup_document(tmp_path)
