@@ -11,6 +11,7 @@ from backup_service.api.configuration import create_configuration_routes
 from backup_service.api.disasters import create_disaster_routes
 from backup_service.api.keys import create_key_routes
 from backup_service.api.routes import create_routes
+from backup_service.api.schedule import create_schedule_routes
 from backup_service.command_handlers import command_handlers, restore_event_handlers
 from backup_service.context import SERVICE, BackupContext
 from backup_service.handlers.note_rehearsal import refuse_event
@@ -19,6 +20,8 @@ from backup_service.keys.overview import KeyMetrics
 from backup_service.keys.recipients import NamedRecipients
 from backup_service.keys.waiting import WaitingKeys
 from backup_service.keys.watch import KeyWatch
+from backup_service.metrics import ProtectionCollector
+from backup_service.schedule.leader import ScheduleLeader
 from backup_service.settings import BackupServiceSettings
 from backup_service.web.pages import add_pages
 from backup_service.worker import BackupWorker
@@ -118,10 +121,12 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
     runtime.add_worker("relay", relay.run, last=True)
     runtime.add_worker("keys", KeyWatch(context).run)
     runtime.add_worker("backups", BackupWorker(context).run)
+    runtime.add_worker("schedule", ScheduleLeader(context).run)
     readiness = Readiness()
     log_and_store_checks(readiness, pool)
     registry = CollectorRegistry()
     registry.register(KeyMetrics(context))
+    registry.register(ProtectionCollector(context))
     access = Access(settings.access, settings.place.instance_id, pool, context.audit, clock)
     app = create_app(
         SERVICE,
@@ -137,4 +142,5 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
     app.register_blueprint(create_disaster_routes(context))
     app.register_blueprint(create_configuration_routes(context))
     add_pages(app, context, access)
+    app.register_blueprint(create_schedule_routes(context))
     return runtime.run(app, settings.http)

@@ -24,6 +24,7 @@ from backup_service.handlers.configure import configure, confirm
 from backup_service.handlers.note_rehearsal import note_rehearsal
 from backup_service.handlers.note_restore import note_restore
 from backup_service.handlers.request_backup import cancel_running, request_backup
+from backup_service.handlers.run_now import RUN_SCHEDULE, parse_run_now, run_now
 from serving.command_topic import Handle
 from serving.requester import Requester
 from shared.eventstore.follower import Handle as HandleEvent
@@ -45,6 +46,9 @@ def command_handlers(context: BackupContext) -> dict[str, Handle]:
             context, parse_cancel_message(data), requester
         ),
     }
+    handlers[RUN_SCHEDULE] = lambda data, requester: run_now(
+        context, parse_run_now(read_message(data)), requester
+    )
     for name, model in STANDING.items():
         handlers[CONFIGURE[name]] = partial(_configure, context, model)
         handlers[CONFIRM[name]] = partial(_confirm, context, model)

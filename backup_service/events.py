@@ -28,6 +28,19 @@ CONFIGURED = PREFIX + "configured.v1"
 CONFIGURATION_CONFIRMED = PREFIX + "configuration_confirmed.v1"
 RESTORE_NOTED = PREFIX + "restore_noted.v1"
 
+TICK_TAKEN = PREFIX + "tick_taken.v1"
+TICK_RETRIED = PREFIX + "tick_retried.v1"
+SCHEDULE_REBASED = PREFIX + "schedule_rebased.v1"
+CHANGE_TAKEN = PREFIX + "change_taken.v1"
+WATCH_BEGAN = PREFIX + "watch_began.v1"
+STALE = PREFIX + "stale.v1"
+FRESH = PREFIX + "fresh.v1"
+CONFIRMATION_AWAITED = PREFIX + "confirmation_awaited.v1"
+
+# Every decision about a tick; about changes; about staleness.
+TICKS_STREAM = "schedule-ticks"
+CHANGES_STREAM = "schedule-changes"
+STALENESS_STREAM = "staleness"
 # What restore_service told of restores and undos, each with the epoch that it began.
 RESTORES_STREAM = "restores"
 
@@ -94,6 +107,8 @@ def _requested(backup: Backup, event: StoredEvent) -> None:
         "recipients": event.data["recipient_fingerprints"],
         "at_position": event.data["at_position"],
         "wait_for_restore": event.data.get("wait_for_restore", False),
+        # None: somebody asked for it. Else the kind is "schedule" or "changes".
+        "trigger": event.data.get("trigger"),
         "correlation_id": event.correlation_id,
         "offset": None,
         "size_bytes": None,
@@ -127,6 +142,7 @@ def _adopted(backup: Backup, event: StoredEvent) -> None:
         "at_position": receipt["behind"],
         # The receipt does not say.
         "wait_for_restore": None,
+        "trigger": None,
         "correlation_id": event.correlation_id,
         "location": event.data["location"],
         "key_state": event.data["key_state"],

@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 
 from backup_service import events as ev
 from backup_service.events import Backup, fold_backup, stream_of
+from backup_service.retention.standing import counts
 from shared.database import Connection, missing
 from shared.errors import BackupNotFound
 from shared.eventstore import EventMeta, EventStore, NewEvent, StoredEvent
@@ -20,6 +21,10 @@ CREATE TABLE IF NOT EXISTS backup.backups (
     state text NOT NULL,
     document jsonb NOT NULL
 );
+"""
+_COUNTS = """
+ALTER TABLE backup.backups ADD COLUMN IF NOT EXISTS counts boolean NOT NULL DEFAULT false;
+CREATE INDEX backups_counting ON backup.backups (requested_position DESC) WHERE counts;
 """
 _INDEXES = """
 CREATE INDEX backups_requested ON backup.backups (requested_position DESC);
@@ -40,6 +45,9 @@ class History:
         # Only then: asking for them waits for whoever writes there, even if he stands still.
         if missing(conn, "backup.backups_requested"):
             conn.execute(_INDEXES)
+        if missing(conn, "backup.backups_counting"):
+            conn.execute(_COUNTS)
+            self.rebuild(conn)
 
     def load(self, conn: Connection, backup_id: object) -> Backup:
         """Return a backup from its events. Raises BackupNotFound."""
@@ -75,10 +83,10 @@ class History:
         stored = self._store.append(conn, stream_of(backup_id), expected_version, events, meta)
         backup = fold_backup(backup_id, self._store.read_stream(conn, stream_of(backup_id)))
         conn.execute(
-            "INSERT INTO backup.backups (backup_id, requested_position, state, document) "
-            "VALUES (%s, %s, %s, %s) ON CONFLICT (backup_id) "
-            "DO UPDATE SET state = EXCLUDED.state, document = EXCLUDED.document",
-            (backup.backup_id, stored[0].position, backup.state, Jsonb(backup.as_json())),
+            "INSERT INTO backup.backups (backup_id, requested_position, state, document, counts) "
+            "VALUES (%s, %s, %s, %s, %s) ON CONFLICT (backup_id) DO UPDATE "
+            "SET state = EXCLUDED.state, document = EXCLUDED.document, counts = EXCLUDED.counts",
+            _row(backup, stored[0].position),
         )
         return stored
 
@@ -127,6 +135,28 @@ class History:
         )
         return [str(row[0]) for row in rows]
 
+    def going_on(self, conn: Connection) -> str | None:
+        """Return a backup that the schedule has asked for and that has not ended, or None."""
+        open_ones = [*self.in_state(conn, "running"), *self.in_state(conn, "requested")]
+        return next((one for one in open_ones if self.get(conn, one)["trigger"] is not None), None)
+
+    def newest_counting(self, conn: Connection) -> dict[str, Any] | None:
+        """Return the newest backup that counts."""
+        row = conn.execute(
+            "SELECT document FROM backup.backups WHERE counts "
+            "ORDER BY requested_position DESC LIMIT 1"
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def newest_created(self, conn: Connection, limit: int) -> list[dict[str, Any]]:
+        """Return the newest backups that came about and are there."""
+        rows = conn.execute(
+            "SELECT document FROM backup.backups WHERE state = 'created' "
+            "ORDER BY requested_position DESC LIMIT %s",
+            (limit,),
+        )
+        return [document for (document,) in rows]
+
     def rebuild(self, conn: Connection) -> int:
         """Make the read model anew from the events; return how many backups there are."""
         conn.execute("TRUNCATE backup.backups")
@@ -140,7 +170,11 @@ class History:
         for backup_id, position in seen.items():
             backup = self.load(conn, backup_id)
             conn.execute(
-                "INSERT INTO backup.backups VALUES (%s, %s, %s, %s)",
-                (backup_id, position, backup.state, Jsonb(backup.as_json())),
+                "INSERT INTO backup.backups VALUES (%s, %s, %s, %s, %s)", _row(backup, position)
             )
         return len(seen)
+
+
+def _row(backup: Backup, position: int) -> tuple[Any, ...]:
+    shown = backup.as_json()
+    return backup.backup_id, position, backup.state, Jsonb(shown), counts(shown)

@@ -13,6 +13,7 @@ from cli.keystate import told_key
 from cli.options import DEFAULT_STATE, Json, State
 from cli.output import command, emit
 from cli.progress import shown
+from cli.protection import recovery_line
 from shared.client import BackupClient
 from shared.errors import BackupFailedError, Cancelled, UsageError, error_class
 
@@ -152,6 +153,7 @@ def list_backups(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
                 f"  {backup.get('size_bytes') or 0:>13,} bytes  {backup.get('requested_at', '')}"
                 f"  {told_key(backup)}  {backup.get('reason') or ''}{_proven(backup)}"
             )
+        typer.echo(recovery_line(found["recovery_point"]))
 
     emit(found, as_json, tell)
 

@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.backup import raise_unless_created
 from cli.connect import connected
 from cli.options import DEFAULT_STATE, Json, State
 from cli.output import command, emit
+from cli.progress import shown
 from shared.errors import UsageError
 
 app = typer.Typer(help="When backups are made by themselves.", no_args_is_help=True)
@@ -25,10 +27,39 @@ _OWN = {"weekly": "weekday", "monthly": "day", "cron": "cron"}
 @app.command()
 @command
 def show(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
-    """Show the schedule."""
+    """Show the schedule and its next ten runs."""
     with connected(state) as stack:
-        found = stack.configuration.get("schedule")
-    emit(found, as_json, lambda: _tell(found))
+        found = stack.configuration.schedule()
+
+    def tell() -> None:
+        _tell(found)
+        _tell_runs(found)
+
+    emit(found, as_json, tell)
+
+
+@app.command()
+@command
+def run(
+    reason: Annotated[str, typer.Option(help="Why; stands in the history.")] = (
+        "the schedule, by hand"
+    ),
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is proven.")] = False,
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Make a backup now as the schedule would; its key waits for `secryn key view`."""
+    with connected(state) as stack:
+        backup = stack.configuration.run_schedule(reason)
+        if wait:
+            with shown("Backup", quiet=as_json) as progress:
+                backup = stack.backups.wait(backup["backup_id"], progress)
+            raise_unless_created(backup)
+    emit(
+        backup,
+        as_json,
+        lambda: typer.echo(f"Backup {backup['backup_id']}: {backup['state']}"),
+    )
 
 
 @app.command("set")
@@ -144,6 +175,25 @@ def _tell(found: dict[str, Any]) -> None:
         typer.echo(f"NOT CONFIRMED: {_WHY[found['origin']]} `secryn schedule confirm`")
 
 
+def _tell_runs(found: dict[str, Any]) -> None:
+    last = found["last_tick"]
+    if last is not None:
+        about = f" (backup {last['backup_id']})" if last["backup_id"] else ""
+        typer.echo(f"Last: {last['tick']}, {_BECAME[last['outcome']]}{about}")
+    if not found["next_runs"]:
+        typer.echo(
+            "It runs no more by itself." if found["value"]["enabled"] else "It does not run."
+        )
+    for run in found["next_runs"]:
+        typer.echo(f"  {run['local']}")
+
+
+_BECAME = {
+    "run": "backup asked for",
+    "skipped": "missed, and skipped",
+    "overlapped": "the one before was still going",
+    "unchanged": "nothing had changed",
+}
 _WHY = {
     "restored": "a restore brought it back; nobody is encrypted to whom it names before",
     "foreign": "it came with another instance's data, and is paused before",

@@ -10,6 +10,7 @@ import typer
 
 from cli.options import DEFAULT_STATE, Json, State
 from cli.output import command, emit
+from cli.protection import protection_lines
 
 Environment = Annotated[
     str | None, typer.Option(help="Name of the environment, written into every backup.")
@@ -87,8 +88,22 @@ def status(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
     """Show what runs, where it listens and how it is."""
     from deploy.embedded import stack
 
-    found = stack.status(state)
+    found = stack.status(state) | {"protection": None}
+    if any(p["name"] == "backup" and p["health"] == "healthy" for p in found["processes"]):
+        found["protection"] = _protection(state)
     emit(found, as_json, lambda: _show(found))
+
+
+def _protection(state: Path) -> dict[str, Any] | None:
+    """Return how much a loss would cost; None where the service is busy with other things."""
+    from cli.connect import connected
+    from shared.errors import SecrynError
+
+    try:
+        with connected(state) as stack:
+            return stack.backups.protection()
+    except SecrynError:
+        return None
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -101,6 +116,8 @@ def _show(found: dict[str, Any]) -> None:
         )
         if process["reason"]:
             typer.echo(f"             {process['reason']}")
+    for line in protection_lines(found["protection"]) if found.get("protection") else ():
+        typer.echo(f"  {line}")
     for note in found["notes"]:
         typer.echo(f"  {note}")
 

@@ -31,6 +31,8 @@ class Lock(IntEnum):
     BACKUP_APPEND = 10
     BACKUP_RELAY = 11
     BACKUP_WORKER = 12
+    BACKUP_SCHEDULE = 13
+    """Of the replica that takes the ticks; the others wait for it."""
     RESTORE_APPEND = 20
     RESTORE_RELAY = 21
     RESTORE_WORKER = 22

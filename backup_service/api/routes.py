@@ -16,6 +16,7 @@ from backup_service.handlers.request_backup import cancel_backup, request_backup
 from backup_service.handlers.verify_backup import verify_backup
 from backup_service.handlers.view_key import parse_view, view_key
 from backup_service.instance_view import digest_instance, show_instance, show_status
+from backup_service.protection import recovery_point
 from serving.caller import requires
 from serving.requester import http_requester, json_body, number_argument
 from shared.database import postgres_faults
@@ -44,7 +45,8 @@ def create_routes(context: BackupContext) -> Blueprint:
             raise UsageError(f"limit must be from 1 to {PAGE_MAX}")
         before = number_argument("before", 0) or None
         with postgres_faults("reading the history"), context.pool.connection() as conn:
-            return jsonify(context.history.page(conn, limit, before))
+            page = context.history.page(conn, limit, before)
+            return jsonify(page | {"recovery_point": recovery_point(context, conn)})
 
     @routes.get("/backups/<backup_id>")
     @requires("read")

@@ -62,6 +62,7 @@ class Configured(Generic[S]):
     changed_by: str | None = None
     since: datetime | None = None
     decided: S | None = None
+    decided_recipients: frozenset[str] = frozenset()
     fault: str | None = None
 
     @property
@@ -72,12 +73,19 @@ class Configured(Generic[S]):
     @property
     def paused(self) -> bool:
         """Tell whether nothing may be done by it before it is confirmed."""
-        return self.origin in (Origin.FOREIGN, Origin.UNHEARD)
+        foreign = self.origin in (Origin.FOREIGN, Origin.UNHEARD)
+        return foreign and self.value.PAUSED_WHEN_FOREIGN
 
     @property
     def waiting_recipients(self) -> frozenset[str]:
         """Return who is named and may not be encrypted to yet."""
         return frozenset() if self.confirmed else self.value.named_recipients()
+
+    @property
+    def awaits_confirmation(self) -> bool:
+        """Tell whether something is held back until somebody says a word."""
+        held = self.value.HELD_BACK or self.paused or bool(self.value.named_recipients())
+        return held and not self.confirmed
 
     def as_json(self) -> dict[str, Any]:
         """Return what the interfaces show."""
@@ -88,6 +96,7 @@ class Configured(Generic[S]):
             "origin": self.origin,
             "confirmed": self.confirmed,
             "paused": self.paused,
+            "awaits_confirmation": self.awaits_confirmation,
             "changed_at": None if self.changed_at is None else self.changed_at.isoformat(),
             "changed_by": self.changed_by,
             "fault": self.fault,
@@ -111,6 +120,9 @@ def read_configured(conn: Connection, store: EventStore, model: type[S]) -> Conf
     ).fetchone()
     last = store.last(conn, stream_of(model))
     version = 0 if last is None else last.version
+    named = (
+        frozenset[str]() if last is None else frozenset(last.data["value"].get("recipients", ()))
+    )
     decided = _decided(model, last)
     if row is None:
         etag = _etag(None, position.epoch, version)
@@ -123,7 +135,7 @@ def read_configured(conn: Connection, store: EventStore, model: type[S]) -> Conf
     etag = _etag([row[0], row[1].isoformat(), row[2]], position.epoch, version)
     return Configured(
         value, etag, origin, position.epoch, version, row[0], row[1], row[2], since or row[1],
-        decided, fault,
+        decided, named, fault,
     )  # fmt: skip
 
 
@@ -136,7 +148,11 @@ def _value(model: type[S], document: Any) -> tuple[S, str | None]:
 
 
 def _decided(model: type[S], last: StoredEvent | None) -> S | None:
-    return None if last is None else _value(model, last.data["value"])[0]
+    """Return what was decided; whom it names is told by fingerprint, and not in it."""
+    if last is None:
+        return None
+    told = last.data["value"]
+    return _value(model, told | ({"recipients": []} if "recipients" in told else {}))[0]
 
 
 def _origin(
@@ -147,10 +163,12 @@ def _origin(
     document: Any,
 ) -> tuple[Origin, datetime | None]:
     if last is not None and last.data["epoch"] == position.epoch:
-        if last.data["value"] == document:
-            return Origin.OURS, last.occurred_at
+        if last.data["digest"] == digest_of(document):
+            goes_on_since = last.data["goes_on_since"]
+            began = datetime.fromisoformat(goes_on_since) if goes_on_since else last.occurred_at
+            return Origin.OURS, began
         before = last.data["before"]
-        if document == before["value"] and on_its_way(conn, store, position, last):
+        if before["digest"] == digest_of(document) and on_its_way(conn, store, position, last):
             return Origin(before["origin"]), datetime.fromisoformat(before["since"])
         return Origin.WRITTEN, None
     restore = store.last(conn, ev.RESTORES_STREAM)
@@ -161,9 +179,14 @@ def _origin(
     return (Origin.WRITTEN if position.epoch == 1 else Origin.UNHEARD), None
 
 
+def digest_of(document: Any) -> str:
+    """Return what tells a stored value from another one, without saying it."""
+    told = json.dumps(document, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(told.encode("ascii")).hexdigest()
+
+
 def _etag(row: Any, epoch: int, version: int) -> str:
-    told = json.dumps([row, epoch, version], sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(told.encode("ascii")).hexdigest()[:32]
+    return digest_of([row, epoch, version])[:32]
 
 
 def on_its_way(

@@ -15,6 +15,8 @@ class Retention(StandingSetting):
     """Rules as restic means them; None: the rule is not set, and no rule set purges nothing."""
 
     SHORT: ClassVar[str] = "retention"
+    PAUSED_WHEN_FOREIGN: ClassVar[bool] = True
+    HELD_BACK: ClassVar[bool] = True
 
     keep_last: Count = None
     older_than_days: Count = None

@@ -30,6 +30,7 @@ class Schedule(StandingSetting):
     """
 
     SHORT: ClassVar[str] = "schedule"
+    PAUSED_WHEN_FOREIGN: ClassVar[bool] = True
 
     enabled: bool = Field(default=False, strict=True)
     frequency: Frequency = "daily"
@@ -120,6 +121,11 @@ class Schedule(StandingSetting):
     def named_recipients(self) -> frozenset[str]:
         """Return whom the schedule lets read backups."""
         return frozenset(self.recipients)
+
+    def goes_on(self, before: Self) -> bool:
+        """Tell whether the ticks are the same: one that is due at this moment is not lost."""
+        same = (before.rule, before.resumes_at) == (self.rule, self.resumes_at)
+        return before.enabled and self.enabled and same
 
     def shown(self) -> dict[str, Any]:
         """Return what the audit trail shows: recipients by their fingerprints."""

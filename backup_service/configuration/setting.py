@@ -16,6 +16,10 @@ class StandingSetting(BaseModel):
 
     # How people and routes call it, and the name of the instance's setting.
     SHORT: ClassVar[str]
+    # What another instance's data bring of it does nothing before a word of confirmation.
+    PAUSED_WHEN_FOREIGN: ClassVar[bool] = False
+    # Whatever a restore brings of it is held back in part.
+    HELD_BACK: ClassVar[bool] = False
 
     @classmethod
     def setting(cls) -> str:
@@ -37,6 +41,10 @@ class StandingSetting(BaseModel):
     def named_recipients(self) -> frozenset[str]:
         """Return whom the setting lets read backups."""
         return frozenset()
+
+    def goes_on(self, _before: Self) -> bool:
+        """Tell whether what ``_before`` began goes on as it was."""
+        return False
 
     def shown(self) -> dict[str, Any]:
         """Return what the audit trail shows: recipients by their fingerprints."""

@@ -14,6 +14,7 @@ from backup_service import events as ev
 from backup_service.configuration.commands import ANY, Configure, Confirm
 from backup_service.configuration.reading import (
     Configured,
+    digest_of,
     on_its_way,
     read_configured,
     stream_of,
@@ -21,6 +22,7 @@ from backup_service.configuration.reading import (
 from backup_service.configuration.setting import StandingSetting
 from backup_service.context import BackupContext
 from serving.requester import Requester
+from shared.archive.age import recipient_fingerprint
 from shared.audit import AuditEntry
 from shared.crashpoints import CrashPoint
 from shared.database import Connection, postgres_faults
@@ -110,10 +112,11 @@ def _checked(
     if position.fenced:
         raise RestoreInProgress(f"restore {position.fence_restore_id} is replacing the instance")
     last = context.store.last(conn, stream_of(model))
-    if last is not None and on_its_way(conn, context.store, position, last):
+    whatever = if_match == ANY
+    if not whatever and last is not None and on_its_way(conn, context.store, position, last):
         raise ChangeOnItsWay(f"{last.actor} has changed the {model.SHORT} just now")
     now = read_configured(conn, context.store, model)
-    if if_match not in (ANY, now.etag):
+    if not whatever and if_match != now.etag:
         by = f", by {now.changed_by}" if now.changed_by else ""
         raise ConfigurationChanged(f"the {model.SHORT} was changed meanwhile{by}")
     return now
@@ -127,6 +130,8 @@ def _check_recipients(
 ) -> None:
     """Naming who can open backups is reading everything; whom somebody else named may stay."""
     stays = now.value.named_recipients() if now.confirmed else frozenset()
+    # What the store has not yet may have taken somebody out.
+    stays = frozenset(r for r in stays if recipient_fingerprint(r) in now.decided_recipients)
     named = value.named_recipients() - stays
     requester.may_name(named, context.clock.now(), context.settings.keys.proof_max_age_s)
 
@@ -145,13 +150,15 @@ def _append(
     setting_id = uuid5(event_id, "setting") if sets else None
     facts = {
         "name": value.SHORT,
-        "value": value.as_json() if sets else now.document,
+        "value": value.shown(),
+        "digest": digest_of(value.as_json() if sets else now.document),
         "epoch": position.epoch,
         "topic_id": position.topic_id,
         "setting_event_id": None if setting_id is None else str(setting_id),
         "reason": command.reason,
+        "goes_on_since": _goes_on_since(now, value),
         "before": {
-            "value": now.document,
+            "digest": digest_of(now.document),
             "origin": now.origin,
             "since": None if now.since is None else now.since.isoformat(),
         },
@@ -174,6 +181,13 @@ def _append(
     )  # fmt: skip
     context.audit.record(conn, entry, requester.correlation_id)
     return stored
+
+
+def _goes_on_since(now: Configured[StandingSetting], value: StandingSetting) -> str | None:
+    """Return since when it holds, where this decision changes nothing of what runs."""
+    if now.since is None or now.paused or now.fault is not None or not value.goes_on(now.value):
+        return None
+    return now.since.isoformat()
 
 
 def _wait(context: BackupContext, decided: StoredEvent, wait_s: float) -> None:

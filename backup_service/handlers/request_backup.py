@@ -32,37 +32,56 @@ def request_backup(
     requester.may_name(
         command.recipients, context.clock.now(), context.settings.keys.proof_max_age_s
     )
+    return request_named(context, command, requester)
+
+
+def request_named(
+    context: BackupContext, command: CreateBackup, requester: Requester
+) -> dict[str, Any]:
+    """Store a request whose recipients somebody with the right to has named; as ``request_backup``."""
     backup_id = command.backup_id
-    meta = EventMeta(requester.name, requester.correlation_id, str(command.command_id))
     with postgres_faults("storing the request"), context.pool.connection() as conn:
         if not context.history.exists(conn, backup_id):
             _check_fence(conn, command)
-            entry = AuditEntry(
-                "backup.create", "success", requester.name, "backup", str(backup_id),
-                requester.source, message=command.reason,
-            )  # fmt: skip
             # Where the same command came in twice at once, the other copy stored it.
             with suppress(ConcurrencyConflict), conn.transaction():
-                fingerprints = context.recipients.remember(conn, command.recipients)
-                requested = _requested(context, command, fingerprints)
-                context.history.append(conn, backup_id, 0, [requested], meta)
-                context.audit.record(conn, entry, requester.correlation_id)
+                store_request(context, conn, command, requester)
         shown = context.history.get(conn, backup_id)
     STORED.reach()
     return shown
 
 
-def _requested(context: BackupContext, command: CreateBackup, fingerprints: list[str]) -> NewEvent:
+def store_request(
+    context: BackupContext,
+    conn: Connection,
+    command: CreateBackup,
+    requester: Requester,
+    trigger: dict[str, Any] | None = None,
+) -> None:
+    """Store a request in the caller's transaction; ``trigger`` says what asked if nobody did.
+
+    Raises ConcurrencyConflict when it was stored before.
+    """
+    backup_id = command.backup_id
+    fingerprints = context.recipients.remember(conn, command.recipients)
     data = {
-        "backup_id": str(command.backup_id),
+        "backup_id": str(backup_id),
         "command_id": str(command.command_id),
         "instance_id": str(context.settings.place.instance_id),
         "reason": command.reason,
         "recipient_fingerprints": fingerprints,
         "at_position": command.at_position,
         "wait_for_restore": command.wait_for_restore,
+        "trigger": trigger,
     }
-    return NewEvent(ev.REQUESTED, data, BACKUP_EVENTS)
+    requested = NewEvent(ev.REQUESTED, data, BACKUP_EVENTS)
+    meta = EventMeta(requester.name, requester.correlation_id, str(command.command_id))
+    context.history.append(conn, backup_id, 0, [requested], meta)
+    entry = AuditEntry(
+        "backup.create", "success", requester.name, "backup", str(backup_id),
+        requester.source, message=command.reason,
+    )  # fmt: skip
+    context.audit.record(conn, entry, requester.correlation_id)
 
 
 def _check_fence(conn: Connection, command: CreateBackup) -> None:

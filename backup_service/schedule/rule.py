@@ -21,6 +21,8 @@ from cronsim import CronSim, CronSimError
 FIELDS = "minute hour day-of-month month day-of-week"
 _MAX_CHARS = 200
 _HOURS = 24
+# No zone of this century shows the same for longer than an hour twice.
+_LONGEST_REPEAT = timedelta(hours=3)
 _MINUTE = timedelta(minutes=1)
 
 
@@ -60,14 +62,16 @@ class Rule:
             reach *= 2
 
     def _candidates(self, local: datetime) -> Iterator[datetime]:
-        if len(CronSim(self.expression, local).hours) == _HOURS:
-            for found in CronSim(_every_hour(self.expression), local):
-                yield found.astimezone(UTC)
+        # Without a zone the library goes by wall clocks alone.
+        wall = local.replace(tzinfo=None)
+        walls = CronSim(self.expression, wall)
+        if len(walls.hours) == _HOURS:
+            # Times that have been for the first time may come for the second.
+            yield from _real_hours(CronSim(self.expression, wall - _LONGEST_REPEAT), self.zone)
             return
-        # The first time of a wall clock that shows the same twice: `after` passes what is over.
-        for wall in CronSim(self.expression, local.replace(tzinfo=None)):
+        for wall in walls:
             if self.month_day is None or _is_month_day(wall, self.month_day):
-                yield _moment_of(wall, self.zone)
+                yield _first_moment(wall, self.zone)
 
 
 def read_expression(text: str) -> str:
@@ -99,19 +103,33 @@ def read_expression(text: str) -> str:
     return expression
 
 
-def _every_hour(expression: str) -> str:
-    """Write the hours as a star: the library then goes by real time."""
-    minute, _, *rest = expression.split()
-    return " ".join([minute, "*", *rest])
-
-
 def _is_month_day(wall: datetime, day: int) -> bool:
     return wall.day == min(day, calendar.monthrange(wall.year, wall.month)[1])
 
 
-def _moment_of(wall: datetime, zone: ZoneInfo) -> datetime:
-    while True:
-        found = wall.replace(tzinfo=zone).astimezone(UTC)
-        if found.astimezone(zone).replace(tzinfo=None) == wall:
-            return found
+def _first_moment(wall: datetime, zone: ZoneInfo) -> datetime:
+    """Return when a wall clock first shows ``wall``, or has jumped over it."""
+    while not (moments := _moments(wall, zone)):
         wall += _MINUTE
+    return moments[0]
+
+
+def _real_hours(walls: Iterator[datetime], zone: ZoneInfo) -> Iterator[datetime]:
+    """Yield every moment at which a wall clock shows one of ``walls``, in order."""
+    second: list[datetime] = []
+    for wall in walls:
+        moments = _moments(wall, zone)
+        while second and moments and second[0] < moments[0]:
+            yield second.pop(0)
+        yield from moments[:1]
+        second += moments[1:]
+
+
+def _moments(wall: datetime, zone: ZoneInfo) -> list[datetime]:
+    """Return when a wall clock shows ``wall``: once, twice, or never."""
+    found = []
+    for fold in (0, 1):
+        moment = wall.replace(tzinfo=zone, fold=fold).astimezone(UTC)
+        if moment not in found and moment.astimezone(zone).replace(tzinfo=None) == wall:
+            found.append(moment)
+    return found

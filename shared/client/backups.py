@@ -198,6 +198,10 @@ class BackupClient:
         """Return the canonical digest of the whole state, and of each table."""
         return self.connection.call("GET", "/api/v1/instance/digest")
 
+    def protection(self) -> Json:
+        """Return what a loss would cost now, if backups are stale, and what waits for a word."""
+        return self.connection.call("GET", "/api/v1/protection")
+
     def status(self) -> Json:
         """Return how far the store is behind the log."""
         return self.connection.call("GET", "/api/v1/status")

@@ -43,6 +43,15 @@ class ConfigurationClient:
             "PUT", path, body, if_match=if_match, timeout_s=CHANGE_TIMEOUT_S
         )
 
+    def schedule(self) -> Json:
+        """Return the schedule, its next ten runs, and what became of the last one."""
+        return self.connection.call("GET", "/api/v1/schedule")
+
+    def run_schedule(self, reason: str, *, command_id: str | None = None) -> Json:
+        """Ask for a backup as the schedule would make it; return it."""
+        body: Json = {"command_id": command_id or new_command_id(), "reason": reason}
+        return self.connection.call("POST", "/api/v1/schedule/run", body)
+
     def confirm(self, name: str, if_match: str, reason: str) -> Json:
         """Confirm what a restore or somebody else brought. Raises NothingToConfirm."""
         body: Json = {"command_id": new_command_id(), "reason": reason}
