@@ -99,8 +99,14 @@ def _nothing(_backup: Backup, _event: StoredEvent) -> None:
     return None
 
 
+# What is shown of a key; which of them are known depends on what became of it.
+_KEY = dict.fromkeys(
+    ("key_state", "key_expires_at", "key_viewed_by", "key_viewed_at", "key_expired_at")
+)
+
+
 def _requested(backup: Backup, event: StoredEvent) -> None:
-    backup.facts = {
+    backup.facts = _KEY | {
         "reason": event.data["reason"],
         "requested_by": event.actor,
         "requested_at": event.occurred_at.isoformat(),
@@ -114,8 +120,6 @@ def _requested(backup: Backup, event: StoredEvent) -> None:
         "size_bytes": None,
         "sha256": None,
         "location": None,
-        "key_state": None,
-        "key_expires_at": None,
         "rehearsed_at": None,
         "rehearsal": None,
         "error": None,
@@ -145,7 +149,6 @@ def _adopted(backup: Backup, event: StoredEvent) -> None:
         "trigger": None,
         "correlation_id": event.correlation_id,
         "location": event.data["location"],
-        "key_state": event.data["key_state"],
         "rehearsed_at": None,
         "rehearsal": None,
         "error": None,
@@ -153,6 +156,7 @@ def _adopted(backup: Backup, event: StoredEvent) -> None:
         "adopted_at": event.occurred_at.isoformat(),
         "trusted_by": event.data["trusted_by"],
     }
+    backup.facts |= {name: event.data.get(name) for name in _KEY}
 
 
 def _failed(backup: Backup, event: StoredEvent) -> None:

@@ -91,8 +91,8 @@ def _append(
                     "receipt": receipt.facts,
                     "location": f"{context.objects.location}/{object_name(backup_id)}",
                     "trusted_by": receipt.trusted_by,
-                    "key_state": _key_state(context, conn, backup_id, receipt),
-                },
+                }
+                | _key(context, conn, backup_id, receipt),
                 BACKUP_EVENTS,
             )
             # Where it was adopted twice at once, the other one did it.
@@ -107,11 +107,13 @@ def _append(
         ) from None
 
 
-def _key_state(context: BackupContext, conn: Connection, backup_id: str, receipt: Receipt) -> str:
+def _key(
+    context: BackupContext, conn: Connection, backup_id: str, receipt: Receipt
+) -> dict[str, Any]:
     """Return what is left of the key: with the history, a key that waited is lost."""
     if receipt.facts["key_fingerprint"] is None:
-        return "own_recipient"
-    return context.keys.state(conn, UUID(backup_id))
+        return {"key_state": "own_recipient"}
+    return context.keys.facts(conn, UUID(backup_id))
 
 
 def _refused(

@@ -14,7 +14,7 @@ import hmac
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -109,17 +109,28 @@ class WaitingKeys:
         expires_at = now + timedelta(seconds=self._lifetime_s)
         return Wait(backup_id, now, expires_at, warnings_within(self._lifetime_s))
 
-    def state(self, conn: Connection, backup_id: UUID) -> KeyState:
-        """Return what is left of a backup's key here."""
+    def facts(self, conn: Connection, backup_id: UUID) -> dict[str, Any]:
+        """Return what is left of a backup's key here, as the history shows it."""
         row = conn.execute(
-            "SELECT sealed_waiting IS NOT NULL, viewed_at IS NOT NULL, expired_at IS NOT NULL "
+            "SELECT sealed_waiting IS NOT NULL, expires_at, viewed_by, viewed_at, expired_at "
             "FROM backup.waiting_keys WHERE backup_id = %s",
             (backup_id,),
         ).fetchone()
-        waiting, viewed, expired = row or (False, False, False)
-        if waiting and self.keks.holds(backup_id):
-            return "waiting"
-        return "viewed" if viewed else "expired" if expired else "gone"
+        waits, expires_at, viewed_by, viewed_at, expired_at = row or (False, None, None, None, None)
+        state: KeyState = "gone"
+        if waits and self.keks.holds(backup_id):
+            state = "waiting"
+        elif viewed_at is not None:
+            state = "viewed"
+        elif expired_at is not None:
+            state = "expired"
+        return {
+            "key_state": state,
+            "key_expires_at": _iso(expires_at),
+            "key_viewed_by": viewed_by,
+            "key_viewed_at": _iso(viewed_at),
+            "key_expired_at": _iso(expired_at),
+        }
 
     def waiting(self, conn: Connection, before: datetime | None = None) -> list[Wait]:
         """Return the keys that wait, the first to expire first; only those due ``before``."""
@@ -250,3 +261,7 @@ class WaitingKeys:
 
 def _told(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat()

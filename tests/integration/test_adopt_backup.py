@@ -97,7 +97,10 @@ def test_what_the_receipt_says_is_in_the_history_again(backing: Backing) -> None
     forget(backing)
     assert adopt(backing, before)["outcome"] == "adopted"
     after = shown(backing, before["backup_id"])
-    changed = {"created_at", "requested_at", "correlation_id", "key_state", "wait_for_restore"}
+    changed = {
+        "created_at", "requested_at", "correlation_id", "key_state", "key_expires_at",
+        "wait_for_restore",
+    }  # fmt: skip
     assert {name: after[name] for name in before if name not in changed} == {
         name: before[name] for name in before if name not in changed
     }
@@ -124,6 +127,11 @@ def test_a_key_that_waited_is_gone_and_one_that_still_waits_is_not(backing: Back
     for backup in (gone, waiting, viewed, own):
         assert adopt(backing, backup)["outcome"] == "adopted"
         states.append(shown(backing, backup["backup_id"])["key_state"])
+    waits_until = shown(backing, waiting["backup_id"])["key_expires_at"]
+    assert waits_until == waiting["key_expires_at"]
+    told = shown(backing, viewed["backup_id"])
+    assert told["key_viewed_by"] == "anna"
+    assert told["key_viewed_at"]
     assert states == ["gone", "waiting", "viewed", "own_recipient"]
     assert "AGE-SECRET-KEY-" in view(backing, waiting)
     with pytest.raises(KeyExpired, match="lost with the services' history"):
