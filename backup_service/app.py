@@ -4,33 +4,22 @@ from __future__ import annotations
 
 from functools import partial
 
-from prometheus_client import CollectorRegistry
-
 from backup_service import events as ev
-from backup_service.api.configuration import create_configuration_routes
-from backup_service.api.disasters import create_disaster_routes
-from backup_service.api.keys import create_key_routes
-from backup_service.api.routes import create_routes
-from backup_service.api.schedule import create_schedule_routes
+from backup_service.api.application import access_of, create_http
 from backup_service.command_handlers import command_handlers, restore_event_handlers
 from backup_service.context import SERVICE, BackupContext
 from backup_service.handlers.note_rehearsal import refuse_event
 from backup_service.history import History
-from backup_service.keys.overview import KeyMetrics
 from backup_service.keys.recipients import NamedRecipients
 from backup_service.keys.waiting import WaitingKeys
 from backup_service.keys.watch import KeyWatch
-from backup_service.metrics import ProtectionCollector
 from backup_service.schedule.leader import ScheduleLeader
 from backup_service.settings import BackupServiceSettings
-from backup_service.web.pages import add_pages
 from backup_service.worker import BackupWorker
-from serving.access import Access
-from serving.access.routes import create_access_routes
+from serving.access.keeper import AccessKeeper
 from serving.access.schema import migrate_access
-from serving.app import Readiness, create_app
-from serving.audit import refusal_hook
-from serving.caller import OperatorToken
+from serving.app import Readiness
+from serving.audit import RefusalAudit
 from serving.checks import log_and_store_checks
 from serving.command_topic import CommandTopic
 from serving.progress import ProgressBoard
@@ -124,23 +113,7 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
     runtime.add_worker("schedule", ScheduleLeader(context).run)
     readiness = Readiness()
     log_and_store_checks(readiness, pool)
-    registry = CollectorRegistry()
-    registry.register(KeyMetrics(context))
-    registry.register(ProtectionCollector(context))
-    access = Access(settings.access, settings.place.instance_id, pool, context.audit, clock)
-    app = create_app(
-        SERVICE,
-        OperatorToken(settings.http.token_file, clock),
-        readiness,
-        access=access,
-        registry=registry,
-        on_refusal=refusal_hook(context.record),
-    )
-    app.register_blueprint(create_access_routes(access))
-    app.register_blueprint(create_routes(context))
-    app.register_blueprint(create_key_routes(context))
-    app.register_blueprint(create_disaster_routes(context))
-    app.register_blueprint(create_configuration_routes(context))
-    add_pages(app, context, access)
-    app.register_blueprint(create_schedule_routes(context))
+    access, refusals = access_of(context), RefusalAudit(context.record)
+    runtime.add_worker("access", AccessKeeper(access, refusals).run)
+    app = create_http(context, access, readiness, refusals)
     return runtime.run(app, settings.http)

@@ -37,10 +37,6 @@ class KeySettings(Section):
         description="How long a key waits to be viewed. The newest one waits on while no newer "
         "backup can be opened.",
     )  # fmt: skip
-    proof_max_age_s: int = Field(
-        default=300, ge=1, le=24 * 3600,
-        description="How old the proof of identity may be of whoever views a key.",
-    )  # fmt: skip
 
 
 class BackupSettings(Section):
@@ -73,6 +69,11 @@ class BackupServiceSettings(Section):
     backup: BackupSettings = BackupSettings()
     access: AccessSettings = AccessSettings()
     web: WebSettings = WebSettings()
+    bootstrap_file: Path | None = Field(
+        default=None,
+        description="A 0600 file with the credential that makes the first administrator of an "
+        "instance without users.",
+    )
 
     @model_validator(mode="after")
     def _keys_lie_apart(self) -> Self:

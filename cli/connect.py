@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.options import CREDENTIAL_ENV
 from deploy.embedded.folder import StateFolder, open_state
 from deploy.embedded.place import load_place
 from shared.client import (
+    AccessClient,
     BackupClient,
     ConfigurationClient,
     KeyClient,
@@ -31,6 +34,7 @@ class Connected:
     keys: KeyClient
     restores: RestoreClient
     rehearsals: RehearsalClient
+    access: AccessClient
     instance_id: str
     environment: str
     environment_kind: str
@@ -41,13 +45,16 @@ class Connected:
 def connected(state: Path, token_file: Path | None = None) -> Iterator[Connected]:
     """Open the services of the stack in ``state`` with the operator's token, or another one.
 
-    The first line of ``token_file`` is the token.
+    The first line of ``token_file``, or of the file that SECRYN_TOKEN_FILE names, is the token.
 
     Raises StackNotRunning when there is no stack, UnknownSetting when the token is unreadable.
     """
     folder = open_state(state)
     place = load_place(folder.place)
-    content = read_secret_file(token_file or folder.token).decode("ascii")
+    named = os.environ.get(CREDENTIAL_ENV)
+    content = read_secret_file(token_file or (Path(named) if named else folder.token)).decode(
+        "ascii"
+    )
     token = content.partition("\n")[0].strip()
     with (
         ServiceConnection(f"http://{HOST}:{place.ports.backup}", token) as backup,
@@ -60,6 +67,7 @@ def connected(state: Path, token_file: Path | None = None) -> Iterator[Connected
             KeyClient(backup, backups.view_key),
             RestoreClient(restore),
             RehearsalClient(restore),
+            AccessClient(backup),
             str(place.instance_id),
             place.environment,
             place.environment_kind,

@@ -24,6 +24,8 @@ GROUPS = {
     "schedule": "cli.schedule",
     "restore": "cli.restore",
     "archive": "cli.archive",
+    "token": "cli.token",
+    "admin": "cli.admin",
 }
 
 

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+# Names the file with a token for every command, in place of the operator's.
+CREDENTIAL_ENV = "SECRYN_TOKEN_FILE"
+
 State = Annotated[
     Path,
     typer.Option(
@@ -22,7 +25,7 @@ MeantEnvironment = Annotated[
 TokenFile = Annotated[
     Path | None,
     typer.Option(
-        envvar="SECRYN_TOKEN_FILE",
+        envvar=CREDENTIAL_ENV,
         dir_okay=False,
         help="A 0600 file with another token than the operator's: a receipt, the bootstrap credential.",
     ),

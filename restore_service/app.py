@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from prometheus_client import CollectorRegistry
-
 from restore_service import events as ev
-from restore_service.api.approvals import create_approval_routes
-from restore_service.api.rehearsals import create_rehearsal_routes
-from restore_service.api.routes import create_routes
+from restore_service.api.application import access_of, create_http
 from restore_service.commands import (
     APPROVE_RESTORE,
     CHANGE_APPROVAL,
@@ -33,24 +29,20 @@ from restore_service.handlers.request_restore import request_restore
 from restore_service.handlers.request_undo import request_undo
 from restore_service.handlers.start_restore import start_restore
 from restore_service.history import History
-from restore_service.receipts import Bootstrap, ReceiptHolders
 from restore_service.recipient.keys import RecipientKeys
 from restore_service.rehearsal.history import RehearsalHistory
 from restore_service.settings import RestoreServiceSettings
 from restore_service.worker import PreviewWorker, RehearsalWorker, RestoreWorker
-from serving.access import Access
-from serving.access.routes import create_access_routes
+from serving.access.keeper import AccessKeeper
 from serving.access.schema import migrate_access
-from serving.app import Readiness, create_app
-from serving.audit import refusal_hook
-from serving.caller import FirstOf, OperatorToken
+from serving.app import Readiness
+from serving.audit import RefusalAudit
 from serving.checks import log_and_store_checks
 from serving.command_topic import CommandTopic
 from serving.progress import ProgressBoard
 from serving.runtime import ServiceRuntime
 from shared.archive.trust import load_signers
 from shared.audit import AuditTrail
-from shared.clock import SystemClock
 from shared.database import Lock, Pool, open_pool
 from shared.eventstore import CommandConsumer, EventStore, Relay
 from shared.instance.keyring import RootKey
@@ -125,25 +117,9 @@ def run(settings: RestoreServiceSettings) -> int:
     runtime.add_worker("previews", PreviewWorker(context).run)
     readiness = Readiness()
     log_and_store_checks(readiness, pool)
-    registry = CollectorRegistry()
-    registry.register(context.glass_broken)
-    access = Access(settings.access, settings.place.instance_id, pool, context.audit, SystemClock())
-    app = create_app(
-        SERVICE,
-        FirstOf(
-            OperatorToken(settings.http.token_file, access.clock),
-            ReceiptHolders(context),
-            Bootstrap(settings.bootstrap_file, context),
-        ),
-        readiness,
-        access=access,
-        registry=registry,
-        on_refusal=refusal_hook(context.record),
-    )
-    app.register_blueprint(create_access_routes(access))
-    app.register_blueprint(create_routes(context))
-    app.register_blueprint(create_rehearsal_routes(context))
-    app.register_blueprint(create_approval_routes(context))
+    access, refusals = access_of(context), RefusalAudit(context.record)
+    runtime.add_worker("access", AccessKeeper(access, refusals).run)
+    app = create_http(context, access, readiness, refusals)
     return runtime.run(app, settings.http)
 
 

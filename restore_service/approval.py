@@ -17,8 +17,8 @@ import structlog
 from restore_service import events as ev
 from restore_service.commands import RestoreInstance
 from restore_service.context import RestoreContext
-from restore_service.receipts import BOOTSTRAP
 from restore_service.requests import Terms
+from serving.access.bootstrap import BOOTSTRAP
 from serving.caller import OPERATOR
 from serving.requester import ISSUER_PREFIX, Requester
 from shared.audit import AuditEntry

@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from flask import Flask, Response, g, jsonify, request
@@ -13,11 +14,13 @@ from prometheus_client import CollectorRegistry, Counter, generate_latest
 from werkzeug.exceptions import HTTPException
 
 from serving.access import Access, enter_by_cookie
-from serving.caller import Authenticator, Caller, open_to_all, requires
+from serving.caller import PROOF, Authenticator, Caller, open_to_all, requires
+from serving.requester import http_requester
 from shared.errors import (
     AccessError,
     NotAuthenticated,
     NotFoundError,
+    ProofNeeded,
     SecrynError,
     TooManyAttempts,
     UsageError,
@@ -70,7 +73,8 @@ def create_app(
     With ``access`` a web session's cookie is another way to be known than a token.
     ``on_refusal`` is called with every AccessError before it is answered (the audit trail).
     """
-    app = Flask(service)
+    app = Flask(service, static_folder=None)
+    app.extensions[PROOF] = partial(_check_proof, access)
     registry = registry if registry is not None else CollectorRegistry()
     requests_total = Counter(
         "secryn_http_requests",
@@ -105,13 +109,31 @@ def create_app(
     return app
 
 
+def _check_proof(access: Access | None) -> None:
+    if access is None:
+        raise ProofNeeded("nobody can prove here who they are")
+    http_requester().require_proof(access.clock.now(), access.settings.proof_max_age_s)
+
+
 def _is_open(app: Flask) -> bool:
     view = app.view_functions.get(request.endpoint or "")
     return bool(getattr(view, "open_to_all", False))
 
 
 def _enter(authenticator: Authenticator, access: Access | None, is_open: bool) -> Caller | None:
-    """Return who makes the request: by its token, or where there is none by its cookie."""
+    """Return who makes the request: by its token, or where there is none by its cookie.
+
+    A route that is open to everybody is so for whoever cannot be known, too.
+    """
+    try:
+        return _known(authenticator, access, is_open)
+    except SecrynError:
+        if not is_open:
+            raise
+        return None
+
+
+def _known(authenticator: Authenticator, access: Access | None, is_open: bool) -> Caller | None:
     if "Authorization" in request.headers or access is None:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:

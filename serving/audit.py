@@ -1,8 +1,18 @@
-"""Audit every refusal that an HTTP interface answers."""
+"""Audit every refusal that an HTTP interface answers, and let nobody fill the trail.
+
+Each caller, and all strangers together, have a budget of entries that fills up again. What is
+refused beyond it is counted, and the count is an entry of its own a minute later.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import uuid4
 
 import structlog
 from flask import g, request
@@ -12,18 +22,42 @@ from shared.errors import SecrynError, UnavailableError
 
 log = structlog.get_logger(__name__)
 
+Record = Callable[[AuditEntry, str], None]
+STRANGER: Final = "unknown"
+# So many at once, and then so many a second.
+BURST: Final = 60
+PER_S: Final = 1.0
+MOST_CALLERS: Final = 1_000
 
-def refusal_hook(record: Callable[[AuditEntry, str], None]) -> Callable[[SecrynError], None]:
-    """Return what ``create_app`` calls with each refusal."""
 
-    def refused(error: SecrynError) -> None:
+@dataclass
+class _Budget:
+    left: float
+    at: float
+
+
+@dataclass
+class RefusalAudit:
+    """What ``create_app`` calls with each refusal; ``flush`` writes what was only counted."""
+
+    record: Record
+    monotonic: Callable[[], float] = time.monotonic
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _budgets: dict[str, _Budget] = field(default_factory=dict)
+    _uncounted: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def refused(self, error: SecrynError) -> None:
+        """Record a refusal of the present request, or count it."""
         caller = getattr(g, "caller", None)
+        actor = caller.name if caller is not None else STRANGER
+        if not self._may_record(actor, error.code):
+            return
         # The account that somebody did not get into.
         account = getattr(g, "refused_account", None)
         entry = AuditEntry(
             action=f"http.{request.method.lower()}",
             outcome="failure",
-            actor=caller.name if caller is not None else "unknown",
+            actor=actor,
             resource_type="route",
             # The rule, not the path: what a stranger writes there is not ours to keep.
             resource_id=str(request.url_rule or "none"),
@@ -31,9 +65,34 @@ def refusal_hook(record: Callable[[AuditEntry, str], None]) -> Callable[[SecrynE
             code=error.code,
             details={"account": account} if account else {},
         )
-        try:
-            record(entry, str(g.get("correlation_id", "")))
-        except UnavailableError as fault:
-            log.error("audit.unrecorded", code=fault.code, refused=error.code)
+        self._write(entry, str(g.get("correlation_id", "")))
 
-    return refused
+    def flush(self) -> None:
+        """Record how many refusals were only counted since the last time, by caller and code."""
+        with self._lock:
+            counted, self._uncounted = self._uncounted, Counter()
+        for (actor, code), count in sorted(counted.items()):
+            entry = AuditEntry(
+                "http.refusals", "failure", actor, "route", code=code, details={"count": count}
+            )
+            self._write(entry, str(uuid4()))
+
+    def _may_record(self, actor: str, code: str) -> bool:
+        now = self.monotonic()
+        with self._lock:
+            if actor not in self._budgets and len(self._budgets) >= MOST_CALLERS:
+                self._budgets = {STRANGER: self._budgets.get(STRANGER, _Budget(BURST, now))}
+            budget = self._budgets.setdefault(actor, _Budget(BURST, now))
+            budget.left = min(float(BURST), budget.left + (now - budget.at) * PER_S)
+            budget.at = now
+            if budget.left < 1:
+                self._uncounted[actor, code] += 1
+                return False
+            budget.left -= 1
+            return True
+
+    def _write(self, entry: AuditEntry, correlation_id: str) -> None:
+        try:
+            self.record(entry, correlation_id)
+        except UnavailableError as fault:
+            log.error("audit.unrecorded", code=fault.code, refused=entry.code)

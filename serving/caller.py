@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
-from flask import g
+from flask import current_app, g
 
 from shared.clock import Clock
 from shared.errors import AccessError
@@ -32,11 +32,17 @@ PERMISSIONS = frozenset(
     }
 )
 
+# What no role of the instance gives: it is the machine's own, or that of a place without users.
+LOCAL_PERMISSIONS = frozenset({"create_administrator"})
+
 # The name of whoever holds the machine's own token.
 OPERATOR = "operator"
 
 # What a restore's receipt may do, with that one restore.
 RECEIPT = frozenset({"watch_one", "undo_one"})
+
+# Where an application keeps how it checks a proof of identity.
+PROOF = "secryn-proof"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,7 +94,7 @@ class OperatorToken:
         """Compare in constant time and return the operator, or None."""
         offered = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         if hmac.compare_digest(offered, self._digest):
-            return Caller(OPERATOR, PERMISSIONS, proven_at=self._clock.now())
+            return Caller(OPERATOR, PERMISSIONS | LOCAL_PERMISSIONS, proven_at=self._clock.now())
         return None
 
 
@@ -113,13 +119,16 @@ def any_caller(view: Callable[P, R]) -> Callable[P, R]:
 
 
 def requires(
-    permission: str, or_one: str | None = None
+    permission: str, or_one: str | None = None, *, proven: bool = False
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Let only callers that hold ``permission`` through to the decorated view.
 
     With ``or_one`` also those that hold that one, for one thing alone: the view compares which.
+    With ``proven`` who it is must have been proved a short while ago; a receipt is its own proof.
     """
-    if permission not in PERMISSIONS or (or_one is not None and or_one not in RECEIPT):
+    if permission not in PERMISSIONS | LOCAL_PERMISSIONS or (
+        or_one is not None and or_one not in RECEIPT
+    ):
         raise ValueError(f"no such permission: {permission}, {or_one}")
 
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
@@ -128,9 +137,13 @@ def requires(
             held = current_caller().permissions
             if permission not in held and (or_one is None or or_one not in held):
                 raise AccessError(f"the permission {permission} is missing")
+            if proven and permission in held:
+                current_app.extensions[PROOF]()
             return view(*args, **kwargs)
 
-        guarded.__dict__["required_permission"] = permission
+        guarded.__dict__ |= {
+            "required_permission": permission, "or_one": or_one, "needs_proof": proven,
+        }  # fmt: skip
         return guarded
 
     return decorate

@@ -28,6 +28,8 @@ class Lock(IntEnum):
     GUARD = 1
     """Shared by backups until their snapshot is read; exclusive while a restore fences."""
     MIGRATION = 2
+    ADMINISTRATOR = 3
+    """Of whoever makes an administrator: a bootstrap credential makes one and no second."""
     BACKUP_APPEND = 10
     BACKUP_RELAY = 11
     BACKUP_WORKER = 12

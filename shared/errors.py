@@ -284,6 +284,16 @@ class NothingToApprove(ConflictError):
     hint = "Read its state: it awaits no approval, or no start, now."
 
 
+class TokenExists(ConflictError):
+    code = "token.exists"
+    hint = "Give another name: a name stands for one token for ever, in the audit trail too."
+
+
+class UserExists(ConflictError):
+    code = "user.exists"
+    hint = "Give another name, or give that user a role with the permissions it needs."
+
+
 class LogGap(ConflictError):
     code = "log.gap"
     hint = "Roll forward from a newer backup, or restore this one without a roll-forward."
@@ -414,6 +424,11 @@ class ObjectNotFound(NotFoundError):
 class PolicyChangeNotFound(NotFoundError):
     code = "approval.change_not_found"
     hint = "`secryn restore approval show` shows the change that waits, if there is one."
+
+
+class TokenNotFound(NotFoundError):
+    code = "token.not_found"
+    hint = "`secryn token list` shows the API tokens by their names."
 
 
 class SecretNotFound(NotFoundError):

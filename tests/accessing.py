@@ -20,12 +20,15 @@ from flask import Flask, Response, jsonify
 from flask.testing import FlaskClient
 
 from serving.access import Access
+from serving.access.bootstrap import Bootstrap
 from serving.access.routes import create_access_routes
 from serving.access.schema import migrate_access
 from serving.access.settings import AccessSettings
+from serving.access.token_routes import create_token_routes
+from serving.access.tokens import TokenHolders
 from serving.app import Readiness, create_app
-from serving.audit import refusal_hook
-from serving.caller import OperatorToken, requires
+from serving.audit import RefusalAudit
+from serving.caller import FirstOf, OperatorToken, requires
 from tests.clock import HandClock
 from tests.plugins.postgres import TestPostgres
 from tests.restoring import Restoring
@@ -55,15 +58,23 @@ class Doors:
         migrate_access(context.pool, OWNER)
         settings = settings or AccessSettings()
         instance_id = context.settings.place.instance_id
-        access = Access(settings, instance_id, context.pool, context.audit, clock)
+        access = Access(
+            settings, instance_id, context.pool, context.store, context.audit, clock,
+            context.settings.bootstrap_file,
+        )  # fmt: skip
         app = create_app(
             "test",
-            OperatorToken(context.settings.http.token_file, clock),
+            FirstOf(
+                OperatorToken(context.settings.http.token_file, clock),
+                TokenHolders(access),
+                Bootstrap(access),
+            ),
             Readiness(),
             access=access,
-            on_refusal=refusal_hook(context.record),
+            on_refusal=RefusalAudit(context.record).refused,
         )
         app.register_blueprint(create_access_routes(access))
+        app.register_blueprint(create_token_routes(access))
         _add_routes(app)
         return cls(restoring, access, clock, app)
 

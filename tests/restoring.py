@@ -24,6 +24,7 @@ from restore_service.history import History
 from restore_service.recipient.keys import RecipientKeys
 from restore_service.rehearsal.history import RehearsalHistory
 from restore_service.settings import FolderSettings, RestoreServiceSettings
+from serving.access.schema import migrate_access
 from serving.progress import ProgressBoard
 from shared.audit import AuditTrail
 from shared.database import Lock, open_pool
@@ -84,6 +85,7 @@ class Restoring:
             store.migrate(conn)
             context.history.migrate(conn)
             context.rehearsals.migrate(conn)
+        migrate_access(pool, "secryn_access")
         return cls(place, context)
 
     def another_process(self) -> RestoreContext:

@@ -59,7 +59,7 @@ def create_routes(context: BackupContext) -> Blueprint:
         return jsonify(cancel_backup(context, parse_backup_id(backup_id), http_requester()))
 
     @routes.post("/backups/<backup_id>/key")
-    @requires("view_key")
+    @requires("view_key", proven=True)
     def key(backup_id: str) -> Response:
         return jsonify(
             view_key(context, parse_backup_id(backup_id), parse_view(json_body()), http_requester())

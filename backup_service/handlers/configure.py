@@ -133,7 +133,7 @@ def _check_recipients(
     # What the store has not yet may have taken somebody out.
     stays = frozenset(r for r in stays if recipient_fingerprint(r) in now.decided_recipients)
     named = value.named_recipients() - stays
-    requester.may_name(named, context.clock.now(), context.settings.keys.proof_max_age_s)
+    requester.may_name(named, context.clock.now(), context.settings.access.proof_max_age_s)
 
 
 def _append(

@@ -30,7 +30,7 @@ def request_backup(
     """
     requester.require("create")
     requester.may_name(
-        command.recipients, context.clock.now(), context.settings.keys.proof_max_age_s
+        command.recipients, context.clock.now(), context.settings.access.proof_max_age_s
     )
     return request_named(context, command, requester)
 

@@ -56,7 +56,7 @@ def view_key(
     backup that was encrypted to own recipients, AccessError, ProofNeeded.
     """
     requester.require("view_key")
-    requester.require_proof(context.clock.now(), context.settings.keys.proof_max_age_s)
+    requester.require_proof(context.clock.now(), context.settings.access.proof_max_age_s)
     identity = UUID(backup_id)
     with postgres_faults("viewing the key"), context.pool.connection() as conn:
         # The append lock first, whatever is done with a key: a verification or an expiry meanwhile

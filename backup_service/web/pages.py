@@ -8,16 +8,16 @@ from backup_service.context import BackupContext
 from backup_service.web.backups import add_backup_pages
 from backup_service.web.key import add_key_pages
 from serving.access import Access
-from serving.audit import refusal_hook
+from serving.audit import RefusalAudit
 from serving.web.frame import Frame
 
 PREFIX = "/admin"
 
 
-def add_pages(app: Flask, context: BackupContext, access: Access) -> None:
+def add_pages(app: Flask, context: BackupContext, access: Access, refusals: RefusalAudit) -> None:
     """Add the pages below /admin to ``app``."""
     settings = context.settings
-    frame = Frame(PREFIX, settings.place, settings.web, refusal_hook(context.record))
+    frame = Frame(PREFIX, settings.place, settings.web, refusals.refused)
     frame.attach(app, access)
     pages = frame.pages("pages", __name__)
     add_backup_pages(pages, context, frame)

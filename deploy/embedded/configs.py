@@ -172,6 +172,7 @@ def _backup_sections(state: StateFolder) -> dict[str, Any]:
     return {
         "storage": {"folder": str(state.folder("backups"))},
         "keys": {"folder": str(state.folder("keks"))},
+        "bootstrap_file": str(state.bootstrap),
     }
 
 

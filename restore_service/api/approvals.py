@@ -43,7 +43,7 @@ def create_approval_routes(context: RestoreContext) -> Blueprint:
         return jsonify(approve(context, command, http_requester()))
 
     @routes.post("/restores/<restore_id>/start")
-    @requires("restore")
+    @requires("restore", proven=True)
     def start(restore_id: str) -> tuple[Response, int]:
         command = parse_command(StartRestore, _body(restore_id=restore_id))
         return jsonify(start_restore(context, command, http_requester())), 202

@@ -53,7 +53,7 @@ def create_routes(context: RestoreContext) -> Blueprint:
         return jsonify(stored), 201
 
     @routes.post("/restores")
-    @requires("restore")
+    @requires("restore", proven=True)
     def start() -> tuple[Response, int]:
         restore = request_restore(
             context, parse_command(RestoreInstance, json_body()), http_requester()
@@ -73,7 +73,7 @@ def create_routes(context: RestoreContext) -> Blueprint:
         return jsonify(found | context.progress.of(found["preview_id"]))
 
     @routes.post("/undos")
-    @requires("restore", or_one="undo_one")
+    @requires("restore", or_one="undo_one", proven=True)
     def undo() -> tuple[Response, int]:
         command = parse_command(UndoRestore, json_body())
         _check_only(str(command.restore_id))

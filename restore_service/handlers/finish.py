@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
@@ -16,6 +17,7 @@ from restore_service.staging import (
     staging_name,
 )
 from restore_service.voided import count_voided
+from serving.access.bootstrap import note_restored
 from shared.audit import AuditEntry
 from shared.crashpoints import CrashPoint
 from shared.database import postgres_faults
@@ -63,6 +65,7 @@ def complete_restore(
             log_offset=restore.facts["fence_offset"], details=restore.names,
         )  # fmt: skip
         context.audit.record(conn, entry, meta.correlation_id)
+        note_restored(conn, datetime.now(UTC))
         COMPLETE_OPEN.reach()
     COMPLETED.reach()
     log.info("restore.completed", restore_id=restore_id, duration_s=duration_s)

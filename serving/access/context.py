@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import UUID
 
 from flask import g, request
@@ -14,6 +15,7 @@ from serving.access.settings import AccessSettings
 from shared.audit import AuditTrail
 from shared.clock import Clock
 from shared.database import Connection, Pool, postgres_faults
+from shared.eventstore import EventStore
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,10 @@ class Access:
     settings: AccessSettings
     instance_id: UUID
     pool: Pool
+    store: EventStore
     audit: AuditTrail
     clock: Clock
+    bootstrap_file: Path | None = None
     gate: PasswordGate = field(default_factory=PasswordGate)
 
     @contextmanager

@@ -8,7 +8,7 @@ from serving.access.context import Access, present_visit
 from serving.access.cookies import check_csrf, read_cookie
 from serving.access.sessions import ENDINGS, Ended, Session, find_session
 from serving.caller import Caller
-from shared.errors import NotAuthenticated, SessionEnded
+from shared.errors import SessionEnded, UsageError
 
 SESSION = "session"
 
@@ -16,8 +16,7 @@ SESSION = "session"
 def enter_by_cookie(access: Access, *, is_open: bool) -> Caller | None:
     """Return the caller that the cookie's session stands for, or None.
 
-    The session is in ``g.session`` for the rest of the request. A route that is open to everybody
-    is so for whoever has a cookie of an ended session, too.
+    The session is in ``g.session`` for the rest of the request.
 
     Raises SessionEnded, CrossSiteRefused, PostgresUnavailable.
     """
@@ -27,8 +26,6 @@ def enter_by_cookie(access: Access, *, is_open: bool) -> Caller | None:
         return None
     found = find_session(access, value, present_visit())
     if isinstance(found, Ended):
-        if is_open:
-            return None
         raise SessionEnded(f"the session has ended: {ENDINGS[found.because]}")
     if found is None:
         return None
@@ -46,10 +43,10 @@ def current_session() -> Session | None:
 
 
 def require_session() -> Session:
-    """Return the web session of the present request. Raises NotAuthenticated for a token."""
+    """Return the web session of the present request. Raises UsageError for a token."""
     found = current_session()
     if found is None:
-        raise NotAuthenticated("this is for web sessions: a token is proof itself", hint="Sign in.")
+        raise UsageError("this is for web sessions: a token has nothing to prove or to end")
     return found
 
 

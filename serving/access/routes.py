@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from flask import Blueprint, Response, jsonify
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from serving.access.context import Access, present_visit
 from serving.access.cookies import check_same_origin
 from serving.access.entry import current_session, require_session
+from serving.access.parsing import parsed
 from serving.access.passwords import MAX_PASSWORD_BYTES
 from serving.access.sessions import Session
-from serving.access.sign_in import MAX_NAME_CHARS, prove, sign_in
+from serving.access.sign_in import MAX_NAME_CHARS, open_place, prove, sign_in
 from serving.access.web import set_session, sign_out
 from serving.caller import any_caller, current_caller, open_to_all
 from serving.requester import json_body
-from shared.errors import UsageError
 
 Password = Annotated[str, Field(min_length=1, max_length=MAX_PASSWORD_BYTES, repr=False)]
 
@@ -38,6 +38,14 @@ class Prove(BaseModel):
     password: Password
 
 
+class OpenPlace(BaseModel):
+    """The bootstrap credential of a place without users."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    token: Password
+
+
 def create_access_routes(access: Access) -> Blueprint:
     """Return the routes below /api/v1."""
     routes = Blueprint("access", __name__, url_prefix="/api/v1")
@@ -46,8 +54,18 @@ def create_access_routes(access: Access) -> Blueprint:
     @open_to_all
     def begin() -> tuple[Response, int]:
         check_same_origin()
-        asked = _parsed(SignIn, json_body())
+        asked = parsed(SignIn, json_body())
         signed_in = sign_in(access, asked.username, asked.password, present_visit())
+        response = jsonify(shown_session(signed_in.session))
+        set_session(response, access, signed_in)
+        return response, 201
+
+    @routes.post("/session/bootstrap")
+    @open_to_all
+    def begin_first() -> tuple[Response, int]:
+        check_same_origin()
+        asked = parsed(OpenPlace, json_body())
+        signed_in = open_place(access, asked.token, present_visit())
         response = jsonify(shown_session(signed_in.session))
         set_session(response, access, signed_in)
         return response, 201
@@ -64,7 +82,7 @@ def create_access_routes(access: Access) -> Blueprint:
     @routes.post("/session/prove")
     @any_caller
     def prove_again() -> Response:
-        asked = _parsed(Prove, json_body())
+        asked = parsed(Prove, json_body())
         session = prove(access, require_session(), asked.password, present_visit())
         return jsonify(shown_session(session))
 
@@ -90,11 +108,3 @@ def shown_session(session: Session) -> dict[str, Any]:
         "expires_at": session.expires_at.isoformat(),
         "csrf_token": session.csrf_token,
     }
-
-
-def _parsed(model: type[BaseModel], document: Any) -> Any:
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        fields = ", ".join(str(fault["loc"][0]) for fault in error.errors() if fault["loc"])
-        raise UsageError(f"the request is refused: {fields or 'not a JSON object'}") from None

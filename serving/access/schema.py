@@ -38,6 +38,23 @@ CREATE TABLE IF NOT EXISTS access.attempts (
     blocked_until timestamptz
 );
 CREATE INDEX IF NOT EXISTS attempts_by_age ON access.attempts (last_at);
+CREATE TABLE IF NOT EXISTS access.tokens (
+    token_id uuid PRIMARY KEY,
+    name text NOT NULL UNIQUE,
+    digest bytea NOT NULL,
+    permissions text[] NOT NULL,
+    unattended boolean NOT NULL,
+    created_by text NOT NULL,
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    revoked_by text,
+    revoked_at timestamptz,
+    last_used_at timestamptz
+);
+CREATE TABLE IF NOT EXISTS access.restored (
+    one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row),
+    last_at timestamptz NOT NULL
+);
 """
 
 

@@ -17,16 +17,24 @@ from uuid import UUID, uuid4
 
 from psycopg.rows import class_row
 
+from serving.access.bootstrap import (
+    BOOTSTRAP,
+    BOOTSTRAP_PERMISSIONS,
+    Credential,
+    check_unspent,
+    read_credential,
+)
 from serving.access.context import Access, Visit
 from serving.access.people import USER_PREFIX, Person, person_with_id
 from serving.caller import Caller
 from shared.audit import AuditEntry
 from shared.database import Connection
+from shared.errors import BootstrapSpent
 
 COOKIE_BYTES: Final = 32
 # Ended sessions are kept for so long, to tell whoever comes back why.
 KEPT: Final = timedelta(days=1)
-Method = Literal["password"]
+Method = Literal["password", "bootstrap"]
 
 ENDINGS: Final = {
     "signed_out": "you signed out",
@@ -36,6 +44,7 @@ ENDINGS: Final = {
     "disabled": "the account is disabled or gone",
     "password_changed": "the password was changed",
     "roles_changed": "the account's roles were changed",
+    "spent": "the bootstrap credential is spent or was replaced",
 }
 
 
@@ -77,15 +86,20 @@ class Ended:
 
 
 def begin_session(
-    access: Access, conn: Connection, person: Person, method: Method
+    access: Access, conn: Connection, who: Person | Credential, method: Method
 ) -> tuple[str, Session]:
     """Store a new session; return the cookie's value, which is nowhere else, and the session."""
     now = access.clock.now()
     value = secrets.token_urlsafe(COOKIE_BYTES)
-    row = SessionRow(
-        uuid4(), method, person.user_id, person.username, person.epoch, person.credential,
-        person.rights, now, now, now, None,
-    )  # fmt: skip
+    if isinstance(who, Person):
+        row = SessionRow(
+            uuid4(), method, who.user_id, who.username, who.epoch, who.credential, who.rights,
+            now, now, now, None,
+        )  # fmt: skip
+    else:
+        row = SessionRow(
+            uuid4(), method, None, BOOTSTRAP, 0, who.digest, b"", now, now, now, None
+        )  # fmt: skip
     conn.execute(
         "INSERT INTO access.sessions (session_id, digest, method, user_id, username, epoch, "
         "credential, rights, created_at, last_seen_at, proven_at) "
@@ -95,7 +109,7 @@ def begin_session(
             row.credential, row.rights, now, now, now,
         ),
     )  # fmt: skip
-    return value, _opened(access, row, person, value)
+    return value, _opened(access, row, _caller(row, who), value)
 
 
 def find_session(access: Access, value: str, visit: Visit) -> Session | Ended | None:
@@ -110,18 +124,17 @@ def find_session(access: Access, value: str, visit: Visit) -> Session | Ended | 
             return None
         if row.ended_because is not None:
             return Ended(row.ended_because)
-        person = person_with_id(conn, row.user_id) if row.user_id is not None else None
-        because = _ending(access, row, person, now)
-        if because is not None:
-            _end(access, conn, row, because, visit)
-            return Ended(because)
-        assert person is not None
+        who = _holder(access, conn, row)
+        because = _ending(access, row, who, now)
+        if because is not None or who is None:
+            _end(access, conn, row, because or "disabled", visit)
+            return Ended(because or "disabled")
         if now - row.last_seen_at > _seen_interval(access):
             conn.execute(
                 "UPDATE access.sessions SET last_seen_at = %s WHERE session_id = %s",
                 (now, row.session_id),
             )
-    return _opened(access, row, person, value)
+    return _opened(access, row, _caller(row, who), value)
 
 
 def end_session(access: Access, session: Session, visit: Visit) -> None:
@@ -151,18 +164,39 @@ def forget_sessions(access: Access, conn: Connection) -> None:
     )
 
 
-def _ending(access: Access, row: SessionRow, person: Person | None, now: datetime) -> str | None:
+def _holder(access: Access, conn: Connection, row: SessionRow) -> Person | Credential | None:
+    """Return who the session stands for, as that is now; None for nobody any more."""
+    if row.user_id is not None:
+        return person_with_id(conn, row.user_id)
+    credential = read_credential(access.bootstrap_file)
+    try:
+        if credential is not None:
+            check_unspent(conn, credential)
+    except BootstrapSpent:
+        return None
+    return credential
+
+
+def _ending(
+    access: Access, row: SessionRow, who: Person | Credential | None, now: datetime
+) -> str | None:
     """Return why a session has ended, the first reason of several."""
     if now - row.created_at >= timedelta(seconds=access.settings.absolute_s):
         return "expired"
     if now - row.last_seen_at >= timedelta(seconds=access.settings.idle_s):
         return "idle"
-    if person is None or not person.enabled:
-        return "disabled"
+    return _change_of(row, who)
+
+
+def _change_of(row: SessionRow, who: Person | Credential | None) -> str | None:
+    if not isinstance(who, Person):
+        same = who is not None and hmac.compare_digest(who.digest, row.credential)
+        return None if same else "disabled" if row.user_id is not None else "spent"
     changed = {
-        "restored": person.epoch != row.epoch,
-        "password_changed": not hmac.compare_digest(person.credential, row.credential),
-        "roles_changed": not hmac.compare_digest(person.rights, row.rights),
+        "disabled": not who.enabled,
+        "restored": who.epoch != row.epoch,
+        "password_changed": not hmac.compare_digest(who.credential, row.credential),
+        "roles_changed": not hmac.compare_digest(who.rights, row.rights),
     }
     return next((because for because, true in changed.items() if true), None)
 
@@ -176,14 +210,22 @@ def _end(access: Access, conn: Connection, row: SessionRow, because: str, visit:
     if not ended.rowcount:
         return
     entry = AuditEntry(
-        "session.end", "success", f"{USER_PREFIX}{row.username}", "session", str(row.session_id),
+        "session.end", "success", _name(row), "session", str(row.session_id),
         visit.source, details={"because": because},
     )  # fmt: skip
     access.audit.record(conn, entry, visit.correlation_id)
 
 
-def _opened(access: Access, row: SessionRow, person: Person, value: str) -> Session:
-    caller = Caller(person.name, person.permissions, proven_at=row.proven_at)
+def _name(row: SessionRow) -> str:
+    return BOOTSTRAP if row.user_id is None else f"{USER_PREFIX}{row.username}"
+
+
+def _caller(row: SessionRow, who: Person | Credential) -> Caller:
+    allowed = who.permissions if isinstance(who, Person) else BOOTSTRAP_PERMISSIONS
+    return Caller(_name(row), allowed, proven_at=row.proven_at)
+
+
+def _opened(access: Access, row: SessionRow, caller: Caller, value: str) -> Session:
     expires_at = row.created_at + timedelta(seconds=access.settings.absolute_s)
     return Session(
         row.session_id, row.method, row.user_id, row.username, caller, expires_at, csrf_of(value)

@@ -15,6 +15,11 @@ class AccessSettings(Section):
         description="The PostgreSQL role that owns the schema `access`; both services' roles are "
         "members of it. None: both services use one role.",
     )  # fmt: skip
+    proof_max_age_s: int = Field(
+        default=300, ge=1, le=24 * 3600,
+        description="How old the proof of identity may be of whoever views a key, restores, "
+        "deletes or makes a token.",
+    )  # fmt: skip
     idle_s: int = Field(
         default=30 * 60, ge=1, le=7 * 86_400, description="A web session unused for so long ends."
     )

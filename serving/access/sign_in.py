@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass, field, replace
 
 from flask import g
 
 from serving.access.attempts import attempt_of, count_attempt, forgive
+from serving.access.bootstrap import BOOTSTRAP, check_unspent, digest_of, read_credential
 from serving.access.context import Access, Visit
 from serving.access.passwords import MAX_PASSWORD_BYTES, decoy_hash, verify_password
-from serving.access.people import person_named, person_with_id
+from serving.access.people import USER_PREFIX, person_named, person_with_id
 from serving.access.sessions import Session, begin_session, note_proof
 from shared.audit import AuditEntry
-from shared.errors import AccessError, SignInRefused, UsageError
+from shared.errors import SignInRefused, UsageError
 
 MAX_NAME_CHARS = 255
 
@@ -33,7 +35,7 @@ def sign_in(access: Access, username: str, password: str, visit: Visit) -> Signe
     UsageError, PostgresUnavailable.
     """
     _check_sizes(username, password)
-    attempt = attempt_of(username, visit.address)
+    attempt = attempt_of(f"{USER_PREFIX}{username}", visit.address)
     with access.transaction("counting a sign-in") as conn:
         count_attempt(conn, attempt, access.clock.now())
     with access.transaction("looking for a user") as conn:
@@ -55,6 +57,31 @@ def sign_in(access: Access, username: str, password: str, visit: Visit) -> Signe
     return SignedIn(session, value)
 
 
+def open_place(access: Access, token: str, visit: Visit) -> SignedIn:
+    """Begin a session for whoever has the bootstrap credential of a place without users.
+
+    Raises SignInRefused, BootstrapSpent, TooManyAttempts, PostgresUnavailable, UnknownSetting.
+    """
+    attempt = attempt_of(BOOTSTRAP, visit.address)
+    with access.transaction("counting a sign-in") as conn:
+        count_attempt(conn, attempt, access.clock.now())
+    credential = read_credential(access.bootstrap_file)
+    if credential is None or not hmac.compare_digest(digest_of(token), credential.digest):
+        raise SignInRefused(
+            "this is not the bootstrap credential", hint="The file `bootstrap` of the state has it."
+        )
+    with access.transaction("signing in") as conn:
+        check_unspent(conn, credential)
+        forgive(conn, attempt)
+        value, session = begin_session(access, conn, credential, "bootstrap")
+        entry = AuditEntry(
+            "session.begin", "success", BOOTSTRAP, "session", str(session.session_id),
+            visit.source, details={"method": session.method},
+        )  # fmt: skip
+        access.audit.record(conn, entry, visit.correlation_id)
+    return SignedIn(session, value)
+
+
 def prove(access: Access, session: Session, password: str, visit: Visit) -> Session:
     """Let the holder of a session prove again who it is; return the session with the new moment.
 
@@ -62,8 +89,11 @@ def prove(access: Access, session: Session, password: str, visit: Visit) -> Sess
     """
     _check_sizes(session.username, password)
     if session.user_id is None:
-        raise AccessError("this session has no password to prove it by")
-    attempt = attempt_of(session.username, visit.address)
+        raise UsageError(
+            "this session has no password to prove it by",
+            hint="Sign out, and in again: that proves it.",
+        )
+    attempt = attempt_of(session.caller.name, visit.address)
     with access.transaction("counting a proof") as conn:
         count_attempt(conn, attempt, access.clock.now())
         person = person_with_id(conn, session.user_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, make_response, redirect, render_template, request
@@ -19,13 +20,15 @@ from serving.access import (
 )
 from serving.access.context import present_visit
 from serving.caller import any_caller, open_to_all
-from shared.errors import SecrynError
+from shared.errors import AccessError, SecrynError
 
 ENDED = "ended"
 
 
-def add_entrance(pages: Blueprint, access: Access, prefix: str) -> None:
-    """Add the pages below ``prefix``."""
+def add_entrance(
+    pages: Blueprint, access: Access, prefix: str, on_refusal: Callable[[SecrynError], None]
+) -> None:
+    """Add the pages below ``prefix``; ``on_refusal`` is told of who was not let in."""
     home = f"{prefix}/"
 
     @pages.get("/sign-in", endpoint="sign_in")
@@ -44,6 +47,7 @@ def add_entrance(pages: Blueprint, access: Access, prefix: str) -> None:
         try:
             signed_in = sign_in(access, name, request.form.get("password", ""), present_visit())
         except SecrynError as error:
+            _told(on_refusal, error)
             return _again("web/sign_in.html", error, next=following, name=name, ended=False)
         response = make_response(redirect(following, 303))
         set_session(response, access, signed_in)
@@ -64,6 +68,7 @@ def add_entrance(pages: Blueprint, access: Access, prefix: str) -> None:
         try:
             prove(access, require_session(), request.form.get("password", ""), present_visit())
         except SecrynError as error:
+            _told(on_refusal, error)
             return _again("web/prove.html", error, next=following)
         return redirect(following, 303)
 
@@ -99,6 +104,11 @@ def _within(path: str | None, home: str) -> str:
     if path is None or not path.startswith("/admin/") or "\\" in path or "//" in path:
         return home
     return path if path.isprintable() else home
+
+
+def _told(on_refusal: Callable[[SecrynError], None], error: SecrynError) -> None:
+    if isinstance(error, AccessError):
+        on_refusal(error)
 
 
 def _again(template: str, error: SecrynError, **shown: object) -> Response:

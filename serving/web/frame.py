@@ -118,7 +118,7 @@ class Frame:
         def nowhere(rest: str) -> Response:
             raise NotFoundError(f"there is no page {rest[:64]!r} here")
 
-        add_entrance(shared, access, self.prefix)
+        add_entrance(shared, access, self.prefix, self.on_refusal)
 
         @app.get("/")
         @open_to_all

@@ -1,5 +1,6 @@
 """A typed, synchronous client of both services: what `secryn` is built on."""
 
+from shared.client.access import AccessClient
 from shared.client.backups import BackupClient
 from shared.client.configuration import ConfigurationClient
 from shared.client.http import ServiceConnection
@@ -8,6 +9,7 @@ from shared.client.rehearsals import RehearsalClient
 from shared.client.restores import RestoreClient
 
 __all__ = [
+    "AccessClient",
     "BackupClient",
     "ConfigurationClient",
     "KeyClient",

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -213,6 +213,27 @@ class InstanceWriter:
         if window.last_offset is None or row is None:
             return None
         return _written(window.last_offset, row, event_id)
+
+    def append_together(self, events: Sequence[InstanceEvent], transactional_id: str) -> Written:
+        """Append all of ``events`` or none, in one transaction; return where the last one stands.
+
+        Whoever begins another with the same ``transactional_id`` ends one that is left open.
+        Raises as ``append`` does, without waiting for a fence; ProducerFenced.
+        """
+        row = self._look()
+        epoch = self._enter_epoch(row)
+        ids = [uuid4() for _ in events]
+        with (
+            self._kafka.transactional_producer(transactional_id) as producer,
+            producer.transaction(),
+        ):
+            pending = [
+                producer.send(self._topic, self._message(NewEvent(event), epoch, event_id))
+                for event, event_id in zip(events, ids, strict=True)
+            ]
+            # Acknowledged before the commit: none that failed may be left out of it.
+            offsets = [sent.result().offset for sent in pending]
+        return _written(offsets[-1], row, ids[-1])
 
     def wait_until_stored(self, written: Written, timeout_s: float) -> None:
         """Wait until the store has folded the event at ``written``; see ``stored``."""

@@ -1,0 +1,69 @@
+"""The HTTP interface of backup_service, put together: who may come in, and every route."""
+
+from __future__ import annotations
+
+from flask import Flask
+from prometheus_client import CollectorRegistry
+
+from backup_service.api.administrators import create_administrator_routes
+from backup_service.api.configuration import create_configuration_routes
+from backup_service.api.disasters import create_disaster_routes
+from backup_service.api.keys import create_key_routes
+from backup_service.api.routes import create_routes
+from backup_service.api.schedule import create_schedule_routes
+from backup_service.context import SERVICE, BackupContext
+from backup_service.keys.overview import KeyMetrics
+from backup_service.metrics import ProtectionCollector
+from backup_service.web.pages import add_pages
+from serving.access import Access
+from serving.access.bootstrap import Bootstrap
+from serving.access.routes import create_access_routes
+from serving.access.token_routes import create_token_routes
+from serving.access.tokens import TokenHolders
+from serving.app import Readiness, create_app
+from serving.audit import RefusalAudit
+from serving.caller import FirstOf, OperatorToken
+
+
+def access_of(context: BackupContext) -> Access:
+    """Return what sessions and tokens need of this service."""
+    return Access(
+        context.settings.access,
+        context.settings.place.instance_id,
+        context.pool,
+        context.store,
+        context.audit,
+        context.clock,
+        context.settings.bootstrap_file,
+    )
+
+
+def create_http(
+    context: BackupContext, access: Access, readiness: Readiness, refusals: RefusalAudit
+) -> Flask:
+    """Build the application with every route. Raises UnknownSetting when the token is unreadable."""
+    registry = CollectorRegistry()
+    registry.register(KeyMetrics(context))
+    registry.register(ProtectionCollector(context))
+    app = create_app(
+        SERVICE,
+        FirstOf(
+            OperatorToken(context.settings.http.token_file, context.clock),
+            TokenHolders(access),
+            Bootstrap(access),
+        ),
+        readiness,
+        access=access,
+        registry=registry,
+        on_refusal=refusals.refused,
+    )
+    app.register_blueprint(create_access_routes(access))
+    app.register_blueprint(create_token_routes(access))
+    app.register_blueprint(create_administrator_routes(context, access))
+    app.register_blueprint(create_routes(context))
+    app.register_blueprint(create_key_routes(context))
+    app.register_blueprint(create_disaster_routes(context))
+    app.register_blueprint(create_configuration_routes(context))
+    app.register_blueprint(create_schedule_routes(context))
+    add_pages(app, context, access, refusals)
+    return app

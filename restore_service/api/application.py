@@ -1,0 +1,59 @@
+"""The HTTP interface of restore_service, put together: who may come in, and every route."""
+
+from __future__ import annotations
+
+from flask import Flask
+from prometheus_client import CollectorRegistry
+
+from restore_service.api.approvals import create_approval_routes
+from restore_service.api.rehearsals import create_rehearsal_routes
+from restore_service.api.routes import create_routes
+from restore_service.context import SERVICE, RestoreContext
+from restore_service.receipts import ReceiptHolders
+from serving.access import Access
+from serving.access.bootstrap import Bootstrap
+from serving.access.routes import create_access_routes
+from serving.access.tokens import TokenHolders
+from serving.app import Readiness, create_app
+from serving.audit import RefusalAudit
+from serving.caller import FirstOf, OperatorToken
+from shared.clock import SYSTEM_CLOCK, Clock
+
+
+def access_of(context: RestoreContext, clock: Clock = SYSTEM_CLOCK) -> Access:
+    """Return what sessions and tokens need of this service."""
+    return Access(
+        context.settings.access,
+        context.settings.place.instance_id,
+        context.pool,
+        context.store,
+        context.audit,
+        clock,
+        context.settings.bootstrap_file,
+    )
+
+
+def create_http(
+    context: RestoreContext, access: Access, readiness: Readiness, refusals: RefusalAudit
+) -> Flask:
+    """Build the application with every route. Raises UnknownSetting when the token is unreadable."""
+    registry = CollectorRegistry()
+    registry.register(context.glass_broken)
+    app = create_app(
+        SERVICE,
+        FirstOf(
+            OperatorToken(context.settings.http.token_file, access.clock),
+            ReceiptHolders(context),
+            TokenHolders(access),
+            Bootstrap(access),
+        ),
+        readiness,
+        access=access,
+        registry=registry,
+        on_refusal=refusals.refused,
+    )
+    app.register_blueprint(create_access_routes(access))
+    app.register_blueprint(create_routes(context))
+    app.register_blueprint(create_rehearsal_routes(context))
+    app.register_blueprint(create_approval_routes(context))
+    return app
