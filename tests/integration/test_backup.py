@@ -16,9 +16,16 @@ import pytest
 
 from backup_service import events as ev
 from backup_service.commands import CREATE_BACKUP
+from backup_service.configuration.commands import CONFIGURE
 from shared.archive.keyfile import KeyFile
 from shared.archive.reader import open_archive
-from shared.errors import PartialScope, SecrynError, UsageError
+from shared.errors import (
+    ConfigurationChanged,
+    PartialScope,
+    PreconditionMissing,
+    SecrynError,
+    UsageError,
+)
 from shared.messages.topics import AUDIT, BACKUP_COMMANDS, BACKUP_EVENTS
 from tests.plugins.instance import eventually
 from tests.plugins.live import Json, Live
@@ -278,3 +285,48 @@ def test_every_action_and_refusal_is_audited(live: Live) -> None:
     eventually(lambda: len(entries()) >= 3, "asked, created and viewed are audited")
     actions = [entry["api"]["operation"] for entry in entries()]
     assert actions[:3] == ["backup.create", "backup.created", "key.view"]
+
+
+def test_the_schedule_is_set_shown_and_run_from_the_command_line(live: Live) -> None:
+    zone = ("--zone", "Europe/Berlin", "--weekday", "sunday", "--at", "02:30", "--enable")
+    done = json.loads(live.stack.secryn("schedule", "set", *zone, "--reason", "nightly").stdout)
+    assert (done["value"]["frequency"], done["value"]["weekday"]) == ("weekly", "sunday")
+    shown = json.loads(live.stack.secryn("schedule", "show").stdout)
+    assert (len(shown["next_runs"]), shown["confirmed"]) == (10, True)
+    stale = live.stack.secryn(
+        "schedule", "set", "--at", "03:00", "--if-match", "0" * 32, check=False
+    )
+    assert (stale.returncode, "configuration.changed" in stale.stdout) == (4, True)
+    refused = live.stack.secryn("schedule", "set", "--cron", "0 0 2 * * *", check=False)
+    assert (refused.returncode, "'0 2 * * *'" in refused.stdout) == (2, True)
+    run = json.loads(live.stack.secryn("schedule", "run", "--wait").stdout)
+    assert (run["state"], run["requested_by"]) == ("created", "operator")
+    assert live.services.backups.get(run["backup_id"])["key_state"] == "waiting"
+    live.services.backups.view_key(run["backup_id"])
+    point = {"backup_id": run["backup_id"], "events": 0, "seconds": 0}
+    assert live.stack.status()["protection"]["recovery_point"] == point
+    assert live.services.backups.list()["recovery_point"] == point
+
+
+def test_a_standing_setting_is_changed_with_its_etag_alone(live: Live) -> None:
+    connection = live.services.backups.connection
+    path = "/api/v1/configuration/staleness"
+    now = connection.call("GET", path)
+    body: Json = {"command_id": str(uuid4()), "value": {"within_s": 86_400}}
+    with pytest.raises(PreconditionMissing):
+        connection.call("PUT", path, body)
+    changed = connection.call("PUT", path, body, if_match=now["etag"])
+    assert (changed["value"], changed["changed_by"]) == ({"within_s": 86_400}, "operator")
+    with pytest.raises(ConfigurationChanged):
+        again: Json = body | {"command_id": str(uuid4())}
+        connection.call("PUT", path, again, if_match=now["etag"])
+    (told,) = live.events_about(BACKUP_EVENTS, ev.CONFIGURED, "staleness")
+    assert told["value"] == {"within_s": 86_400}
+    command: Json = {"command_id": str(uuid4()), "if_match": "*", "value": {"within_s": 10}}
+    live.command(BACKUP_COMMANDS, CONFIGURE["staleness"], command)
+    eventually(
+        lambda: [e for e in live.messages(BACKUP_EVENTS) if e.type == ev.REJECTED
+                 and b"within_s" in e.data],
+        "the command is refused",
+    )  # fmt: skip
+    assert connection.call("GET", path) == changed
