@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
-from bench import age, archive, backup, fold, load, preview, projector, restore, versus
+from bench import age, archive, backup, fold, growth, load, preview, projector, restore, versus
 from bench.figure import Figure
 from bench.machine import DEFAULT_SCALE, Machine, tell
 from shared.logs import configure_logs
@@ -27,6 +27,7 @@ SECTIONS: dict[str, Callable[[Machine], list[Figure]]] = {
     "restore": restore.run,
     "versus": versus.run,
     "preview": preview.run,
+    "growth": growth.run,
 }
 
 
@@ -88,11 +89,8 @@ def _document(
 
 
 def _line(name: str, figure: Figure, scale: int) -> str:
-    promise = ""
-    if figure.least is not None:
-        promise = f"  (at least {figure.least:,.0f}{'' if figure.kept else ': BROKEN'})"
     value = f"{figure.value:,.0f}" if figure.value >= 100 else f"{figure.value:,.1f}"
-    return f"{figure.name:<40} {value:>12} {figure.unit:<9} {_command(name, scale)}{promise}"
+    return f"{figure.name:<40} {value:>12} {figure.unit:<9} {_command(name, scale)}  {figure.promise}".rstrip()
 
 
 if __name__ == "__main__":

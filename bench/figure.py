@@ -12,17 +12,26 @@ MB = 1_000_000
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure with its unit; ``least`` is a promise, and breaking it fails the run."""
+    """A figure with its unit; ``least`` and ``most`` are promises: breaking one fails the run."""
 
     name: str
     value: float
     unit: str
     least: float | None = None
+    most: float | None = None
 
     @property
     def kept(self) -> bool:
-        """Tell whether the promise is kept; there may be none."""
-        return self.least is None or self.value >= self.least
+        """Tell whether the promises are kept; there may be none."""
+        enough = self.least is None or self.value >= self.least
+        return enough and (self.most is None or self.value <= self.most)
+
+    @property
+    def promise(self) -> str:
+        """Return what is promised, and whether it is broken; empty where nothing is."""
+        bounds = (("at least", self.least), ("at most", self.most))
+        said = ", ".join(f"{word} {bound:,.4g}" for word, bound in bounds if bound is not None)
+        return f"({said}{'' if self.kept else ': BROKEN'})" if said else ""
 
 
 @dataclass

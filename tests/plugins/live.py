@@ -227,5 +227,5 @@ def live_stack(*arguments: str, **environment: str) -> Iterator[Live]:
             yield Live(stack, services, parts)
     finally:
         if (stack.state / "place.toml").exists():
-            stack.secryn("down")
+            stack.down()
         shutil.rmtree(folder)

@@ -31,6 +31,7 @@ from typing import Any
 import psutil
 import pytest
 
+from deploy.embedded import stack as embedded
 from deploy.embedded.account import server_account
 from deploy.embedded.configs import kafka_settings
 from deploy.embedded.database import DATABASE
@@ -64,17 +65,17 @@ class StackUnderTest:
         return done
 
     def up(self, *arguments: str) -> dict[str, Any]:
-        return self._document("up", *arguments)
+        document: dict[str, Any] = json.loads(self.secryn("up", *arguments).stdout)
+        return document
+
+    # What `secryn down` and `secryn status` print. To start the command line takes longer than
+    # either does, and tests ask over and over; those of the commands themselves type them.
 
     def down(self) -> dict[str, Any]:
-        return self._document("down")
+        return embedded.down(self.state, lambda _: None)
 
     def status(self) -> dict[str, Any]:
-        return self._document("status")
-
-    def _document(self, *arguments: str) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.secryn(*arguments).stdout)
-        return document
+        return embedded.status(self.state)
 
     def refusal(self, *arguments: str) -> dict[str, Any]:
         """Run a command that must fail; return its ``error`` object."""
@@ -156,6 +157,6 @@ def running_stack() -> Iterator[StackUnderTest]:
 def _clear(stacks: list[StackUnderTest], folders: list[Path]) -> None:
     for stack in stacks:
         if (stack.state / "place.toml").exists():
-            stack.secryn("down")
+            stack.down()
     for folder in folders:
         shutil.rmtree(folder)
