@@ -12,6 +12,7 @@ import psycopg
 from restore_service.commands import ArchiveCommand, ReapplyVoided, UndoRestore
 from restore_service.context import RestoreContext
 from restore_service.dependents import check_dependents
+from restore_service.rights import check_defaults
 from restore_service.staging import INSTANCE, become_owner
 from restore_service.uploads import archive_name, uploaded_sha256
 from shared import target
@@ -149,15 +150,19 @@ def _check_origin(context: RestoreContext, command: ArchiveCommand, archive: Arc
 def check_store(conn: Connection) -> None:
     """Check what a restore needs of the store.
 
-    Raises DependentObjects, AccessError when sessions cannot be seen or ended, or the owner not
-    taken on.
+    Raises DependentObjects, AccessError when sessions cannot be seen or ended, the owner not taken
+    on, or default privileges not given again.
     """
     check_dependents(conn, INSTANCE)
     check_rights(conn)
 
 
 def check_rights(conn: Connection) -> None:
-    """Raise AccessError when sessions cannot be seen or ended, or the owner not taken on."""
+    """Check what a restore, and a rehearsal, must be allowed to do.
+
+    Raises AccessError when sessions cannot be seen or ended, the owner not taken on, or default
+    privileges not given again.
+    """
     # Without the second it would not see how old the transactions of others are, and wait for none.
     for right, what in (("pg_signal_backend", "end"), ("pg_read_all_stats", "see")):
         row = conn.execute("SELECT pg_has_role(%s, 'USAGE')", (right,)).fetchone()
@@ -174,3 +179,4 @@ def check_rights(conn: Connection) -> None:
             "the restore's role may not act as the owner of the store",
             hint="Run as an administrator: GRANT the schema's owner TO the role of restore_service.",
         ) from None
+    check_defaults(conn, INSTANCE)

@@ -11,29 +11,36 @@ _OUTSIDE = """
 WITH ours AS (
     SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = %(schema)s
+), row_types AS (
+    SELECT t.oid, t.typarray FROM pg_type t WHERE t.typrelid IN (SELECT oid FROM ours)
+), refers AS (
+    SELECT classid, objid FROM pg_depend
+    WHERE (refclassid = 'pg_class'::regclass AND refobjid IN (SELECT oid FROM ours))
+    OR (refclassid = 'pg_type'::regclass
+        AND refobjid IN (SELECT oid FROM row_types UNION SELECT typarray FROM row_types))
 )
-SELECT 'view ' || v.oid::regclass::text
-FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass
+SELECT CASE WHEN v.relkind IN ('v', 'm') THEN 'view ' ELSE 'rule ' || r.rulename || ' on ' END
+       || v.oid::regclass::text
+FROM refers d JOIN pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass
 JOIN pg_class v ON v.oid = r.ev_class JOIN pg_namespace n ON n.oid = v.relnamespace
-WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid IN (SELECT oid FROM ours)
-  AND n.nspname <> %(schema)s
+WHERE n.nspname <> %(schema)s
+UNION
+SELECT 'policy ' || polname || ' on ' || polrelid::regclass::text
+FROM refers d JOIN pg_policy p ON p.oid = d.objid AND d.classid = 'pg_policy'::regclass
+WHERE polrelid NOT IN (SELECT oid FROM ours)
 UNION
 SELECT 'foreign key ' || conname || ' of ' || conrelid::regclass::text
 FROM pg_constraint WHERE contype = 'f'
   AND (confrelid IN (SELECT oid FROM ours)) <> (conrelid IN (SELECT oid FROM ours))
 UNION
 SELECT 'function ' || p.oid::regprocedure::text
-FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid AND d.classid = 'pg_proc'::regclass
-JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE n.nspname <> %(schema)s AND (
-  (d.refclassid = 'pg_class'::regclass AND d.refobjid IN (SELECT oid FROM ours))
-  OR (d.refclassid = 'pg_type'::regclass
-      AND d.refobjid IN (SELECT oid FROM pg_type WHERE typrelid IN (SELECT oid FROM ours))))
+FROM refers d JOIN pg_proc p ON p.oid = d.objid AND d.classid = 'pg_proc'::regclass
+JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname <> %(schema)s
 UNION
 SELECT 'table ' || c.oid::regclass::text
-FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+FROM refers d JOIN pg_class c ON c.oid = d.objid AND d.classid = 'pg_class'::regclass
 JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE i.inhparent IN (SELECT oid FROM ours) AND n.nspname <> %(schema)s
+WHERE n.nspname <> %(schema)s AND c.relkind IN ('r', 'p', 'f', 'c')
 UNION
 SELECT 'trigger ' || tgname || ' on ' || tgrelid::regclass::text
 FROM pg_trigger WHERE tgrelid IN (SELECT oid FROM ours) AND NOT tgisinternal

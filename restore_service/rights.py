@@ -7,6 +7,7 @@ from typing import Any
 from psycopg import sql
 
 from shared.database import Connection
+from shared.errors import AccessError
 
 _SCHEMA_GRANTS = """
 SELECT a.privilege_type, a.grantee::regrole::text, a.grantee = 0, a.is_grantable
@@ -39,6 +40,12 @@ _POLICIES = """
 SELECT tablename, policyname, permissive, roles, cmd, qual, with_check
 FROM pg_policies WHERE schemaname = %s
 """
+# Whose default privileges in a schema its owner may not set.
+_STRANGE_DEFAULTS = """
+SELECT DISTINCT d.defaclrole::regrole::text
+FROM pg_default_acl d JOIN pg_namespace n ON n.oid = d.defaclnamespace
+WHERE n.nspname = %s AND NOT pg_has_role(n.nspowner, d.defaclrole, 'USAGE') ORDER BY 1
+"""
 _DEFAULT_KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES"}
 
 
@@ -50,6 +57,17 @@ def owner_of(conn: Connection, schema: str) -> str | None:
         (schema,),
     ).fetchone()
     return None if row is None else str(row[0])
+
+
+def check_defaults(conn: Connection, schema: str) -> None:
+    """Raise AccessError when ``schema`` has default privileges that its owner cannot give again."""
+    roles = [row[0] for row in conn.execute(_STRANGE_DEFAULTS, (schema,))]
+    if roles:
+        raise AccessError(
+            f"the store has default privileges of {', '.join(roles)}, which its owner cannot set",
+            hint="Run as an administrator: ALTER DEFAULT PRIVILEGES FOR ROLE ... IN SCHEMA "
+            f"{schema} REVOKE ..., or GRANT that role TO the schema's owner.",
+        )
 
 
 def copy_rights(conn: Connection, source: str, target: str) -> None:
@@ -160,9 +178,12 @@ def _copy_row_security(conn: Connection, source: str, target: str, tables: set[s
             conn.execute(sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(name))
         if forced:
             conn.execute(sql.SQL("ALTER TABLE {} FORCE ROW LEVEL SECURITY").format(name))
-    for table, policy, permissive, roles, command, using, check in conn.execute(
-        _POLICIES, (source,)
-    ):
+    # PostgreSQL writes an expression with names as the path needs them. Read with the one schema
+    # on it and made with the other, what a policy says of a table of the store is said of the new one.
+    _look_into(conn, source)
+    policies = conn.execute(_POLICIES, (source,)).fetchall()
+    _look_into(conn, target)
+    for table, policy, permissive, roles, command, using, check in policies:
         if table not in tables:
             continue
         named = [sql.SQL("PUBLIC") if r == "public" else sql.Identifier(r) for r in roles]
@@ -178,3 +199,8 @@ def _copy_row_security(conn: Connection, source: str, target: str, tables: set[s
         if check is not None:
             statement += sql.SQL(" WITH CHECK ({})").format(_literal(check))
         conn.execute(statement)
+    conn.execute("SET LOCAL search_path TO DEFAULT")
+
+
+def _look_into(conn: Connection, schema: str) -> None:
+    conn.execute(sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(schema)))

@@ -69,6 +69,97 @@ def test_what_somebody_put_into_the_store_is_named_and_not_taken_away(
         check_store(conn)
 
 
+@pytest.mark.parametrize(
+    "outside",
+    [
+        "VIEW public.outside AS SELECT id FROM instance.projects",
+        "MATERIALIZED VIEW public.outside AS SELECT id FROM instance.projects",
+        "TABLE public.outside (p uuid REFERENCES instance.projects)",
+        "TABLE public.outside (p instance.projects)",
+        "TABLE public.outside (p instance.projects[])",
+        "TABLE public.outside () INHERITS (instance.projects)",
+        "FUNCTION public.outside(instance.projects) RETURNS int LANGUAGE sql RETURN 1",
+        "FUNCTION public.outside() RETURNS bigint LANGUAGE sql "
+        "BEGIN ATOMIC SELECT count(*) FROM instance.projects; END",
+        "POLICY outside ON public.t USING (id IN (SELECT id FROM instance.projects))",
+        "RULE outside AS ON INSERT TO public.t DO ALSO DELETE FROM instance.projects",
+        "PUBLICATION outside FOR TABLE instance.projects",
+        "PUBLICATION outside FOR TABLES IN SCHEMA instance",
+    ],
+)
+def test_what_depends_on_the_store_from_outside_is_named(
+    place: PlaceDatabase, outside: str
+) -> None:
+    with psycopg.connect(place.dsn(), autocommit=True) as admin:
+        admin.execute("CREATE TABLE public.t (id uuid)")
+        admin.execute(f"CREATE {outside}".encode())
+    with (
+        psycopg.connect(place.dsn(RESTORE)) as conn,
+        pytest.raises(DependentObjects, match="outside"),
+    ):
+        check_store(conn)
+
+
+def test_policies_and_default_privileges_are_those_of_the_store_and_look_at_the_new_tables(
+    place: PlaceDatabase,
+) -> None:
+    with psycopg.connect(place.dsn(OWNER)) as conn:
+        for statement in (
+            "ALTER TABLE instance.secrets ENABLE ROW LEVEL SECURITY",
+            "ALTER TABLE instance.secrets FORCE ROW LEVEL SECURITY",
+            "ALTER TABLE instance.vaults ENABLE ROW LEVEL SECURITY",
+            # It names another table of the store: of the new state it must be the new one.
+            "CREATE POLICY open_vaults ON instance.secrets FOR SELECT TO secryn_platform USING "
+            "(EXISTS (SELECT FROM instance.vaults v WHERE v.id = vault_id AND NOT restricted))",
+            "CREATE POLICY mine ON instance.secrets AS RESTRICTIVE FOR INSERT "
+            "WITH CHECK (created_by = current_user)",
+            "ALTER DEFAULT PRIVILEGES IN SCHEMA instance GRANT SELECT ON TABLES TO secryn_backup",
+            "ALTER DEFAULT PRIVILEGES IN SCHEMA instance "
+            "GRANT USAGE ON SEQUENCES TO secryn_platform WITH GRANT OPTION",
+        ):
+            conn.execute(statement.encode())
+        migrate(conn, "staging")
+        copy_rights(conn, "instance", "staging")
+        before = _policies(conn, "instance")
+        assert len(before[0]) == 2
+        assert _policies(conn, "staging") == before
+        conn.execute("ALTER SCHEMA instance RENAME TO before")
+        conn.execute("ALTER SCHEMA staging RENAME TO instance")
+        assert _policies(conn, "instance") == before
+
+
+def _policies(conn: psycopg.Connection[tuple[object, ...]], schema: str) -> list[object]:
+    return [
+        conn.execute(query.encode(), (schema,)).fetchall()
+        for query in (
+            "SELECT tablename, policyname, permissive, roles, cmd, "
+            "replace(qual, schemaname || '.', 'ours.'), with_check "
+            "FROM pg_policies WHERE schemaname = %s ORDER BY 1, 2",
+            "SELECT relname, relrowsecurity, relforcerowsecurity FROM pg_class "
+            "WHERE relkind = 'r' AND relnamespace = %s::text::regnamespace ORDER BY 1",
+            "SELECT defaclrole::regrole::text, defaclobjtype, "
+            "ARRAY(SELECT unnest(defaclacl)::text ORDER BY 1) FROM pg_default_acl "
+            "WHERE defaclnamespace = %s::text::regnamespace ORDER BY 1, 2",
+        )
+    ]
+
+
+def test_default_privileges_that_the_owner_cannot_give_again_are_named_before_the_fence(
+    place: PlaceDatabase,
+) -> None:
+    with psycopg.connect(place.dsn(), autocommit=True) as admin:
+        admin.execute(
+            "ALTER DEFAULT PRIVILEGES IN SCHEMA instance GRANT SELECT ON TABLES TO secryn_platform"
+        )
+        row = admin.execute("SELECT current_user").fetchone()
+        assert row is not None
+        (role,) = row
+    with psycopg.connect(place.dsn(RESTORE)) as conn, pytest.raises(AccessError) as refused:
+        check_store(conn)
+    assert role in refused.value.message
+    assert "DEFAULT PRIVILEGES" in refused.value.advice
+
+
 def test_a_right_that_was_taken_away_does_not_come_back(place: PlaceDatabase) -> None:
     # The owner's default privileges would give it to every new table.
     with psycopg.connect(place.dsn(OWNER)) as conn:
