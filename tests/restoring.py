@@ -92,6 +92,12 @@ class Restoring:
         """Return the context of a second replica."""
         return replace(self.context, runner=str(uuid4()), accepted={})
 
+    def with_restore_settings(self, **changed: object) -> RestoreContext:
+        """Return the context of a process with other settings of the restores."""
+        settings = self.context.settings
+        restore = settings.restore.model_copy(update=changed)
+        return replace(self.context, settings=settings.model_copy(update={"restore": restore}))
+
     def append(self, restore_id: str, *events: NewEvent) -> None:
         """Append to a restore's stream, whatever its version."""
         with self.context.transaction("a test") as conn:

@@ -6,6 +6,7 @@ those that the code declares. One that nothing here comes by fails, so that none
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from collections.abc import Callable
@@ -16,7 +17,11 @@ from uuid import uuid4
 import pytest
 
 import restore_service.app  # noqa: F401 - it imports whatever declares a point
+from backup_service.context import object_name
+from shared.archive.age import DecryptReader, EncryptWriter
+from shared.archive.keyfile import KeyFile
 from shared.crashpoints import CrashPoint
+from shared.errors import ArchiveAltered, ArchiveDamaged, ArchiveTruncated
 from shared.messages.topics import AUDIT, INSTANCE_EVENTS, RESTORE_EVENTS
 from tests.faults.restores import Attempt, Scene, assert_sound, wait_ended, write_rudely
 from tests.plugins.faults import Crashing, one_or_all
@@ -185,6 +190,38 @@ def test_whatever_dies_it_ends_once_and_whole(
         assert live.digest() == attempt.replaced
     if request.config.getoption("--all-faults"):
         scene.restore()
+
+
+@pytest.mark.parametrize("to", ["another one of the same key", "half of it"])
+def test_an_archive_that_changes_while_it_is_read_is_not_restored(scene: Scene, to: str) -> None:
+    """It was checked, the fence stands, and then the stored object is replaced."""
+    stored = scene.live.stack.state / "backups" / object_name(scene.backup["backup_id"])
+    kept = stored.read_bytes()
+    attempt = scene.attempt()
+    scene.crashing.points.arm("restore.step.load")
+    scene.ask()
+    scene.crashing.points.wait("restore.step.load")
+    rude, offset = write_rudely(scene.live, attempt.epoch)
+    changed = kept[: len(kept) // 2] if to == "half of it" else encrypted_anew(kept, scene.key)
+    stored.write_bytes(changed)
+    try:
+        scene.crashing.points.release()
+        ended = wait_ended(scene)
+    finally:
+        stored.write_bytes(kept)
+    assert ended["state"] == "aborted", ended
+    expected = {ArchiveTruncated, ArchiveDamaged} if to == "half of it" else {ArchiveAltered}
+    assert ended["error"]["code"] in {error.code for error in expected}
+    assert_sound(scene, attempt, ended, rude, offset)
+
+
+def encrypted_anew(archive: bytes, key_file: str) -> bytes:
+    """Return an archive with the same content for the same key, in another encryption."""
+    identity, target = KeyFile.parse(key_file).identity, io.BytesIO()
+    writer = EncryptWriter(target, [identity.to_recipient()])
+    writer.write(DecryptReader(io.BytesIO(archive), [identity]).read())
+    writer.close()
+    return target.getvalue()
 
 
 def test_the_next_restore_works(scene: Scene) -> None:

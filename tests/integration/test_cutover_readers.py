@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import psycopg
 import pytest
 from psycopg import IsolationLevel
+from psycopg_pool import ConnectionPool
 
 from restore_service.cutover import cut_over, drain_older
 from shared.database import Lock, lock_transaction
@@ -32,12 +33,17 @@ Pair = tuple[int, int]
 
 @dataclass
 class Reader(threading.Thread):
-    """Reads the same fact from two tables, over and over, until told to stop."""
+    """Reads the same fact from two tables, over and over, until told to stop.
+
+    ``isolation`` None is autocommit. ``pool`` None keeps one connection, and prepares statements.
+    """
 
     dsn: str
     isolation: IsolationLevel | None
     pause_s: float
     queries: tuple[str, str]
+    delay_s: float = 0.0
+    pool: ConnectionPool[psycopg.Connection[tuple[int]]] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     seen: set[Pair] = field(default_factory=set)
     errors: list[psycopg.Error] = field(default_factory=list)
@@ -49,6 +55,7 @@ class Reader(threading.Thread):
         super().__init__(daemon=True)
 
     def run(self) -> None:
+        time.sleep(self.delay_s)
         while not self.stop.is_set():
             try:
                 self._read()
@@ -56,15 +63,24 @@ class Reader(threading.Thread):
                 self.errors.append(error)
 
     def _read(self) -> None:
+        if self.pool is not None:
+            with self.pool.connection() as conn:
+                conn.isolation_level = self.isolation
+                conn.autocommit = self.isolation is None
+                self._look(conn)
+            return
         with psycopg.connect(self.dsn, prepare_threshold=1) as conn:
             conn.isolation_level = self.isolation
             conn.autocommit = self.isolation is None
             while not self.stop.is_set():
-                with conn.transaction() if self.isolation is not None else _nothing():
-                    first = _number(conn, self.queries[0])
-                    time.sleep(self.pause_s)
-                    second = _number(conn, self.queries[1])
-                self.seen.add((first, second))
+                self._look(conn)
+
+    def _look(self, conn: psycopg.Connection[tuple[int]]) -> None:
+        with conn.transaction() if self.isolation is not None else _nothing():
+            first = _number(conn, self.queries[0])
+            time.sleep(self.pause_s)
+            second = _number(conn, self.queries[1])
+        self.seen.add((first, second))
 
 
 @contextmanager
@@ -290,34 +306,51 @@ def _vacuums(conn: psycopg.Connection[tuple[int]]) -> int:
 def test_readers_of_every_kind_see_one_state_or_the_other_across_a_real_restore(
     live: Live,
 ) -> None:
-    # The number of projects and of vaults, in one state and in the other.
+    # The number of projects and of settings, in one state and in the other.
     queries = (
         "SELECT count(*) FROM instance.projects",
-        "SELECT count(*) FROM instance.secret_versions",
+        "SELECT count(*) FROM instance.settings",
     )
     backup, key = live.backup()
     with live.admin() as conn:
         new = (_number(conn, queries[0]), _number(conn, queries[1]))
-    live.write(100)
+    live.append(SettingSet(name="one more", value={}))
     live.add_project("one more")
     with live.admin() as conn:
         old = (_number(conn, queries[0]), _number(conn, queries[1]))
     assert old[0] != new[0]
     assert old[1] != new[1]
     dsn = live.stack.postgres_admin()
-    snapshots = [
-        Reader(dsn, IsolationLevel.REPEATABLE_READ, pause, queries)
-        for pause in (0.0, 0.01, 0.1, 0.5)
-    ]
+    repeatable, committed = IsolationLevel.REPEATABLE_READ, IsolationLevel.READ_COMMITTED
+    both = "SELECT 1000000 * ({}) + ({})".format(*queries)
+    backwards = queries[1], queries[0]
     each = [Reader(dsn, None, 0.0, (query, query)) for query in queries]
-    with reading([*snapshots, *each]):
-        assert live.restore(backup, key)["state"] == "restored"
-    for reader in snapshots:
-        assert reader.seen <= {old, new}, reader.seen
+    one_statement = Reader(dsn, None, 0.02, (both, both))
+    with ConnectionPool(dsn, min_size=2, kwargs={"prepare_threshold": 1}) as pool:
+        transactions = [
+            *(Reader(dsn, repeatable, pause, queries) for pause in (0.0, 0.01, 0.1)),
+            # Long ones, begun at every moment around the cut-over.
+            *(Reader(dsn, repeatable, 0.6, queries, delay_s=0.06 * n) for n in range(10)),
+            # A second look of these has a snapshot of its own: the locks keep both in one state.
+            *(Reader(dsn, committed, pause, queries) for pause in (0.0, 0.05)),
+            Reader(dsn, committed, 0.05, backwards),
+            Reader(dsn, repeatable, 0.01, queries, pool=pool),
+            Reader(dsn, committed, 0.01, queries, pool=pool),
+        ]
+        readers = [*transactions, *each, one_statement]
+        with reading(readers):
+            assert live.restore(backup, key)["state"] == "restored"
+    for reader in transactions:
+        states = {old, new} if reader.queries == queries else {old[::-1], new[::-1]}
+        assert reader.seen <= states, reader.seen
     for number, reader in enumerate(each):
         values = {value for pair in reader.seen for value in pair}
         assert values <= {old[number], new[number]}
-    for reader in [*snapshots, *each]:
+    sums = {1_000_000 * first + second for first, second in (old, new)}
+    assert {value for pair in one_statement.seen for value in pair} <= sums
+    # Nobody was there before it alone: they saw both, or were told.
+    assert {pair for reader in transactions for pair in reader.seen} >= {old, new}
+    for reader in readers:
         assert all(isinstance(e, psycopg.OperationalError) for e in reader.errors), reader.errors
 
 

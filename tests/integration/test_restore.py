@@ -13,7 +13,7 @@ import pytest
 
 from restore_service import events as ev
 from restore_service.commands import RESTORE_INSTANCE
-from shared.archive.age import parse_recipient, seal
+from shared.archive.age import HybridIdentity, parse_recipient, seal
 from shared.errors import EpochChanged, RestoreInProgress, SecrynError
 from shared.instance.events import ProjectCreated, Restored, RestoreStarted
 from shared.messages import CloudEvent, SigningKey, sign
@@ -146,6 +146,34 @@ def test_the_key_sealed_for_one_command_opens_no_other(live: Live) -> None:
         with pytest.raises(SecrynError) as refused:
             live.services.restores.connection.call("POST", "/api/v1/restores", command | changed)
         assert refused.value.code == "restore.sealed_key_refused"
+    assert live.state() == before
+
+
+def test_a_command_without_a_key_or_with_what_is_none_is_rejected_with_its_code(live: Live) -> None:
+    backup, key = live.backup()
+    before = live.state()
+    command = sealed_command(live, backup, key)
+    body = {name: command[name] for name in ("command_id", "target_instance_id", "backup_id")}
+    stranger = HybridIdentity.generate().to_recipient()
+    wrong = {
+        "without": (None, "usage.invalid"),
+        "not hex": ("AGE-SECRET-KEY-PQ-1", "usage.invalid"),
+        "not sealed": ("00ff", "restore.sealed_key_refused"),
+        "cut short": (command["sealed_key"][:-2], "restore.sealed_key_refused"),
+        "sealed to somebody else": (
+            seal(json.dumps(body | {"key": key}).encode(), [stranger]).hex(),
+            "restore.sealed_key_refused",
+        ),
+    }
+    sent = {}
+    for name, (sealed, _) in wrong.items():
+        changed = {k: v for k, v in command.items() if k != "sealed_key"}
+        changed |= {} if sealed is None else {"sealed_key": sealed}
+        sent[name] = live.command(RESTORE_COMMANDS, RESTORE_INSTANCE, changed)
+    for name, (_, code) in wrong.items():
+        (rejected,) = live.events_about(RESTORE_EVENTS, ev.REJECTED, sent[name].id)
+        assert (rejected["code"], name) == (code, name)
+        assert rejected["hint"]
     assert live.state() == before
 
 

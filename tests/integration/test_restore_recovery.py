@@ -18,9 +18,16 @@ from restore_service.context import AcceptedRestore
 from restore_service.handlers.finish import give_up
 from restore_service.handlers.recover import recover_restores
 from restore_service.handlers.run_accepted import run_accepted
-from restore_service.staging import staging_name
+from restore_service.handlers.undo import find_undoable
+from restore_service.staging import before_name, leftover_schemas, staging_name
 from restore_service.uploads import archive_name, store_upload
-from shared.errors import Interrupted, NoSpace, PostgresUnavailable, RestoreFailedError
+from shared.errors import (
+    Interrupted,
+    NoSpace,
+    NotUndoable,
+    PostgresUnavailable,
+    RestoreFailedError,
+)
 from shared.eventstore import NewEvent
 from shared.guard import exclusive_guard
 from shared.instance.events import RestoreAborted, RestoreStarted
@@ -112,6 +119,37 @@ def test_the_fence_of_a_restore_that_was_cut_over_is_the_projectors(restoring: R
         # Where the end is not on the log yet, nobody can say what stands before it.
         assert restoring.context.history.get(conn, restore_id)["voided"] is None
         assert restoring.context.history.page(conn, 1)["restores"][0]["voided"] is None
+
+
+def test_what_was_replaced_is_kept_for_the_undo_window_then_dropped_and_the_event_says_so(
+    restoring: Restoring,
+) -> None:
+    restore_id = restoring.requested()
+    outcome = {"epoch": 2, "fence_offset": 0, "kept_as": before_name(restore_id)}
+    done = {"restore_id": restore_id, "duration_s": 1.0, "epoch": 2, "proof": None, "voided": None}
+    restoring.append(
+        restore_id,
+        NewEvent(ev.CUT_OVER, {"restore_id": restore_id, "outcome": outcome}, RESTORE_EVENTS),
+        NewEvent(ev.COMPLETED, done, RESTORE_EVENTS),
+    )
+    kept = before_name(restore_id)
+    with psycopg.connect(restoring.place.dsn("secryn_projector"), autocommit=True) as conn:
+        conn.execute(f"CREATE SCHEMA {kept}; CREATE TABLE {kept}.projects (id int)".encode())
+    recover_restores(restoring.context, nobody_lives)
+    with restoring.context.transaction("a test") as conn:
+        assert find_undoable(restoring.context, conn, None).restore_id == restore_id
+        assert leftover_schemas(conn)[1] == [kept]
+
+    over = restoring.with_restore_settings(undo_window_s=0)
+    recover_restores(over, nobody_lives)
+    recover_restores(over, nobody_lives)
+
+    assert restoring.types(restore_id)[-2:] == [ev.COMPLETED, ev.PREVIOUS_DROPPED]
+    with over.transaction("a test") as conn:
+        assert leftover_schemas(conn)[1] == []
+        assert over.history.load(conn, restore_id).facts["kept_as"] is None
+        with pytest.raises(NotUndoable):
+            find_undoable(over, conn, None)
 
 
 def test_uploads_of_yesterday_are_removed_finished_or_broken_off(restoring: Restoring) -> None:
