@@ -13,7 +13,7 @@ from pathlib import Path
 
 from shared.kafka import Kafka
 from shared.messages import CloudEvent
-from tests.plugins.live import Json
+from tests.plugins.live import Json, stable_end
 from tests.plugins.stack import COMMAND_TIMEOUT_S, StackUnderTest
 
 ROOT = Path(__file__).parents[1]
@@ -69,7 +69,7 @@ def published(stack: StackUnderTest, topic: str) -> list[str]:
     kafka = Kafka(stack.kafka("admin"), client_id="test")
     name, found, position = kafka.topic(topic), list[str](), 0
     with kafka.admin() as admin, kafka.log_reader(name) as reader:
-        end = admin.last_stable_offset(name)
+        end = stable_end(admin, name)
         reader.seek(0)
         while position < end:
             batch = reader.poll(1000, 0.5)

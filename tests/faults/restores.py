@@ -19,7 +19,7 @@ from shared.messages import CloudEvent
 from shared.messages.topics import INSTANCE_EVENTS
 from tests.plugins.faults import Crashing
 from tests.plugins.instance import eventually
-from tests.plugins.live import Json, Live
+from tests.plugins.live import Json, Live, stable_end
 
 ENDS_WITHIN_S: Final = 30.0
 _CLOSING: Final = (ie.Restored.TYPE, ie.RestoreAborted.TYPE)
@@ -181,7 +181,7 @@ def announced(live: Live, start: int, restore_id: str) -> list[tuple[int, str]]:
     topic = kafka.topic(INSTANCE_EVENTS)
     found: list[tuple[int, str]] = []
     with kafka.admin() as admin, kafka.log_reader(topic) as reader:
-        for batch in reader.between(start, admin.last_stable_offset(topic)):
+        for batch in reader.between(start, stable_end(admin, topic)):
             for record in batch.records:
                 event = CloudEvent.from_kafka(record)
                 kind, body = event.type, event.data

@@ -14,7 +14,7 @@ from shared.errors import OutsideWindow, RestoreNoSpace
 from shared.kafka import Kafka
 from shared.messages import CloudEvent
 from shared.messages.topics import RESTORE_EVENTS
-from tests.plugins.live import Live
+from tests.plugins.live import Live, stable_end
 from tests.plugins.stack import StackUnderTest
 
 
@@ -49,7 +49,7 @@ def told_of(stack: StackUnderTest) -> list[tuple[str, str]]:
     name = kafka.topic(RESTORE_EVENTS)
     found = []
     with kafka.admin() as admin, kafka.log_reader(name) as reader:
-        for batch in reader.between(0, admin.last_stable_offset(name)):
+        for batch in reader.between(0, stable_end(admin, name)):
             events = [CloudEvent.from_kafka(record) for record in batch.records]
             found += [(e.type, str(json.loads(e.data).get("restore_id"))) for e in events]
     return found

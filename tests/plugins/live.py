@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,9 +37,10 @@ from shared.instance.position import LogPosition, read_position
 from shared.instance.sample.live import LiveWriter
 from shared.instance.stored import Written
 from shared.kafka import Kafka
+from shared.kafka.admin import LogAdmin
 from shared.messages import CloudEvent, SigningKey, sign
 from shared.messages.topics import INSTANCE_EVENTS
-from tests.plugins.instance import eventually
+from tests.plugins.instance import WAIT_S, eventually
 from tests.plugins.stack import StackUnderTest
 
 Json = dict[str, Any]
@@ -156,25 +158,26 @@ class Live:
         """Return every readable CloudEvent on a topic, in order."""
         kafka = self.kafka()
         name = kafka.topic(topic)
-        found: list[CloudEvent] = []
         with kafka.admin() as admin, kafka.log_reader(name) as reader:
-            end = admin.last_stable_offset(name)
-            next_offset = admin.beginning_offset(name)
-            reader.seek(next_offset)
-            while next_offset < end:
-                batch = reader.poll(1000, 0.5)
-                next_offset = batch.next_offset
-                found += [CloudEvent.from_kafka(record) for record in batch.records]
-        return found
+            batches = reader.between(admin.beginning_offset(name), stable_end(admin, name))
+            return [CloudEvent.from_kafka(r) for batch in batches for r in batch.records]
 
     def events_about(self, topic: str, kind: str, identity: object) -> list[Json]:
         """Return the bodies of the events of one type that name ``identity``, once there is one."""
-
-        def look() -> list[Json]:
-            bodies = [json.loads(e.data) for e in self.messages(topic) if e.type == kind]
-            return [body for body in bodies if str(identity) in map(str, body.values())]
-
-        found: list[Json] = eventually(look, f"{kind} about {identity}")
+        kafka, found = self.kafka(), list[Json]()
+        name, deadline = kafka.topic(topic), time.monotonic() + WAIT_S
+        with kafka.admin() as admin, kafka.log_reader(name) as reader:
+            position = admin.beginning_offset(name)
+            while not found:
+                assert time.monotonic() < deadline, f"no {kind} about {identity}"
+                # What was read is not read again while it is waited for.
+                end = stable_end(admin, name)
+                for batch in reader.between(position, end):
+                    events = [CloudEvent.from_kafka(record) for record in batch.records]
+                    bodies = [json.loads(event.data) for event in events if event.type == kind]
+                    found += [body for body in bodies if str(identity) in map(str, body.values())]
+                position = end
+                time.sleep(0 if found else 0.1)
         return found
 
     def operator(self) -> SigningKey:
@@ -199,6 +202,16 @@ class Live:
         kafka = self.kafka(user)
         with kafka.producer() as producer:
             producer.send_sync(kafka.topic(topic), event.to_kafka())
+
+
+def stable_end(admin: LogAdmin, topic: str) -> int:
+    """Return the end of a topic once whatever is before it is committed or aborted.
+
+    The mark of a commit lands a moment after the commit was answered.
+    """
+    end = admin.high_watermark(topic)
+    eventually(lambda: admin.last_stable_offset(topic) >= end, "every transaction has its mark")
+    return end
 
 
 @pytest.fixture(scope="module")
