@@ -329,8 +329,9 @@ def test_readers_of_every_kind_see_one_state_or_the_other_across_a_real_restore(
     with ConnectionPool(dsn, min_size=2, kwargs={"prepare_threshold": 1}) as pool:
         transactions = [
             *(Reader(dsn, repeatable, pause, queries) for pause in (0.0, 0.01, 0.1)),
-            # Long ones, begun at every moment around the cut-over.
-            *(Reader(dsn, repeatable, 0.6, queries, delay_s=0.06 * n) for n in range(10)),
+            # Longer ones, begun at every moment around the cut-over, and one that no try outlasts.
+            *(Reader(dsn, repeatable, 0.3, queries, delay_s=0.04 * n) for n in range(8)),
+            Reader(dsn, repeatable, 0.6, queries),
             # A second look of these has a snapshot of its own: the locks keep both in one state.
             *(Reader(dsn, committed, pause, queries) for pause in (0.0, 0.05)),
             Reader(dsn, committed, 0.05, backwards),
@@ -339,7 +340,8 @@ def test_readers_of_every_kind_see_one_state_or_the_other_across_a_real_restore(
         ]
         readers = [*transactions, *each, one_statement]
         with reading(readers):
-            assert live.restore(backup, key)["state"] == "restored"
+            ended = live.restore(backup, key)
+            assert ended["state"] == "restored", ended
     for reader in transactions:
         states = {old, new} if reader.queries == queries else {old[::-1], new[::-1]}
         assert reader.seen <= states, reader.seen
