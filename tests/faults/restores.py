@@ -166,7 +166,7 @@ def said_once(scene: Scene, attempt: Attempt, ended: Json) -> int:
     scene.wait_relayed()
     said = announced(live, attempt.position, ended["restore_id"])
     kinds = [kind for _, kind in said]
-    assert kinds == stored
+    assert kinds == stored, (kinds, stored)
     assert kinds.count(ie.RestoreStarted.TYPE) <= 1
     assert sum(kinds.count(kind) for kind in _CLOSING) == kinds.count(ie.RestoreStarted.TYPE)
     assert (ie.Restored.TYPE in kinds) == restored
