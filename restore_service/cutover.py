@@ -69,12 +69,12 @@ def _older(conn: Connection, committed_at: datetime) -> list[int]:
     return [row[0] for row in rows]
 
 
-def _end(conn: Connection, pids: list[int]) -> int:
+def _end(conn: Connection, pids: list[int], *, wait_ms: int = 5000) -> int:
     log.warning("cutover.ends_sessions", sessions=len(pids))
     ended = 0
     for pid in pids:
         try:
-            row = conn.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,)).fetchone()
+            row = conn.execute("SELECT pg_terminate_backend(%s, %s)", (pid, wait_ms)).fetchone()
         except psycopg.errors.InsufficientPrivilege:
             # A superuser's, or one of the server's own: only a superuser ends those.
             log.warning("cutover.session_not_ended", pid=pid)
@@ -106,6 +106,8 @@ def cut_over(
     ended = 0
     while True:
         look()
+        if time.monotonic() - started >= wait_s / 2:
+            ended += _end_holders(conn, live)
         try:
             with conn.transaction():
                 _lock_all(conn, live, lock_timeout_ms)
@@ -118,10 +120,17 @@ def cut_over(
             waited = time.monotonic() - started
         if waited >= wait_s:
             raise CutoverBlocked(f"the store's tables could not be locked in {waited:.0f} s")
-        if waited >= wait_s / 2:
-            ended += _end(conn, [row[0] for row in conn.execute(_HOLDERS, (live,))])
         _move_vacuum(conn, live)
         time.sleep(POLL_S)
+
+
+def _end_holders(conn: Connection, schema: str) -> int:
+    """End whoever holds a lock on a table of ``schema``, right before the next try.
+
+    Nobody is waited for: who comes meanwhile would hold the locks in their place. The try waits, and
+    whoever comes behind it waits for it.
+    """
+    return _end(conn, [row[0] for row in conn.execute(_HOLDERS, (schema,))], wait_ms=0)
 
 
 def _move_vacuum(conn: Connection, schema: str) -> None:
