@@ -24,7 +24,8 @@ from shared.instance import events as ie
 from shared.instance.fold import LoggedEvent
 from shared.instance.keyring import RootKey, check_value_of
 from shared.instance.reading import ACTOR, EPOCH
-from shared.instance.writer import NewEvent, Written
+from shared.instance.stored import Written
+from shared.instance.writer import NewEvent
 from shared.kafka import Kafka, LogReader
 from shared.messages import CloudEvent
 from shared.messages.topics import INSTANCE_EVENTS
