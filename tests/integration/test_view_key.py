@@ -222,3 +222,33 @@ def check(key_file: Path, file: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def test_all_waiting_keys_go_into_one_folder_of_closed_files_once(
+    live: Live, tmp_path: Path
+) -> None:
+    folder = tmp_path / "keys"
+    some = [created(live), created(live)]
+    listed = json.loads(live.stack.secryn("key", "list").stdout)
+    assert {one["backup_id"] for one in some} <= {key["backup_id"] for key in listed["waiting"]}
+    note = next(n for n in live.stack.status()["notes"] if "to be viewed" in n)
+    assert listed["next_expiry"] in note
+    arguments = ("key", "view", "--all-waiting", "--folder", str(folder))
+    report = json.loads(live.stack.secryn(*arguments).stdout)
+    assert report["written"] == listed["count"]
+    for one in some:
+        file = folder / f"{one['backup_id']}.key"
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert check(file, live.archive(one, tmp_path)).returncode == 0
+    assert json.loads(live.stack.secryn(*arguments).stdout)["keys"] == []
+    assert live.stack.status()["keys"]["count"] == 0
+    assert len(list(folder.iterdir())) == report["written"]
+
+
+def test_one_key_goes_into_a_file(live: Live, tmp_path: Path) -> None:
+    backup, file = created(live), tmp_path / "backup.key"
+    arguments = ("key", "view", backup["backup_id"], "--key-file", str(file))
+    live.stack.secryn(*arguments)
+    assert KeyFile.parse(file.read_text()).environment == live.services.environment
+    refused = live.stack.secryn("key", "view", "--all-waiting", check=False)
+    assert refused.returncode == UsageError.exit_code
