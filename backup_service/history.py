@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -114,18 +114,6 @@ class History:
             "backups": [document for _, document in page],
             "next_before": page[-1][0] if more else None,
         }
-
-    def newer_than(self, conn: Connection, backup_id: object) -> Iterator[dict[str, Any]]:
-        """Yield what is shown of the backups that were asked for later and proven later."""
-        for (document,) in conn.execute(
-            "SELECT newer.document FROM backup.backups newer, backup.backups one "
-            "WHERE one.backup_id = %s AND newer.requested_position > one.requested_position "
-            "AND (newer.document->>'proven_at')::timestamptz "
-            "> (one.document->>'proven_at')::timestamptz "
-            "ORDER BY newer.requested_position DESC",
-            (backup_id,),
-        ):
-            yield document
 
     def in_state(self, conn: Connection, state: str) -> list[str]:
         """Return the ids of the backups in ``state``, the oldest request first."""

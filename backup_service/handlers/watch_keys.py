@@ -18,7 +18,6 @@ from backup_service.keys.expiry import (
     is_newest,
     is_over,
 )
-from backup_service.retention.standing import counts
 from shared.audit import AuditEntry
 from shared.crashpoints import CrashPoint
 from shared.database import Connection, postgres_faults
@@ -120,10 +119,19 @@ def _expire(context: BackupContext, backup_id: UUID) -> None:
 
 
 def _held_over(context: BackupContext, conn: Connection, wait: Wait) -> bool:
-    """Tell whether nothing newer can be opened, and nothing newer waits either."""
+    """Tell whether no newer key waits, and no newer backup can be opened.
+
+    An old backup that was adopted late stands for itself: its time says that it is not newer.
+    """
     if not is_newest(wait, context.keys.waiting(conn)):
         return False
-    return not any(counts(newer) for newer in context.history.newer_than(conn, wait.backup_id))
+    newest = context.history.newest_counting(conn)
+    own = context.history.load(conn, wait.backup_id).facts["proven_at"]
+    return newest is None or _time(newest["proven_at"]) <= _time(own)
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 def _append(context: BackupContext, conn: Connection, event: NewEvent) -> None:
