@@ -14,6 +14,12 @@ from prometheus_client import CollectorRegistry, Counter, generate_latest
 from werkzeug.exceptions import HTTPException
 
 from serving.access import Access, enter_by_cookie
+from serving.access.cookies import (
+    RECEIPT_COOKIE,
+    SAFE_METHODS,
+    check_same_origin,
+    read_cookie,
+)
 from serving.caller import PROOF, Authenticator, Caller, open_to_all, requires
 from serving.requester import http_requester
 from shared.errors import (
@@ -22,6 +28,7 @@ from shared.errors import (
     NotFoundError,
     ProofNeeded,
     SecrynError,
+    SessionEnded,
     TooManyAttempts,
     UsageError,
 )
@@ -139,7 +146,22 @@ def _known(authenticator: Authenticator, access: Access | None, is_open: bool) -
         if scheme.lower() != "bearer" or not token:
             return None
         return authenticator.authenticate(token.strip())
-    return enter_by_cookie(access, is_open=is_open)
+    try:
+        found = enter_by_cookie(access, is_open=is_open)
+    except SessionEnded:
+        found = _enter_by_receipt(authenticator, access)
+        if found is None:
+            raise
+    return found or _enter_by_receipt(authenticator, access)
+
+
+def _enter_by_receipt(authenticator: Authenticator, access: Access) -> Caller | None:
+    """Return who started a restore in this browser: the restore ended its session."""
+    receipt = read_cookie(RECEIPT_COOKIE, access.instance_id)
+    found = authenticator.authenticate(receipt) if receipt is not None else None
+    if found is not None and request.method not in SAFE_METHODS:
+        check_same_origin()
+    return found
 
 
 def _answer_errors(app: Flask, on_refusal: RefusalHook | None) -> None:

@@ -10,6 +10,7 @@ from restore_service.api.rehearsals import create_rehearsal_routes
 from restore_service.api.routes import create_routes
 from restore_service.context import SERVICE, RestoreContext
 from restore_service.receipts import ReceiptHolders
+from restore_service.web.pages import add_pages
 from serving.access import Access
 from serving.access.bootstrap import Bootstrap
 from serving.access.routes import create_access_routes
@@ -56,4 +57,5 @@ def create_http(
     app.register_blueprint(create_routes(context))
     app.register_blueprint(create_rehearsal_routes(context))
     app.register_blueprint(create_approval_routes(context))
+    add_pages(app, context, access, refusals)
     return app

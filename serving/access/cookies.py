@@ -19,6 +19,8 @@ from shared.errors import CrossSiteRefused
 
 CSRF_HEADER: Final = "X-CSRF-Token"
 CSRF_FIELD: Final = "csrf_token"
+# What the cookie with a restore's receipt is for.
+RECEIPT_COOKIE: Final = "receipt"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # A form is small; an upload sends its token in the header.
 FORM_MAX_BYTES: Final = 256 * 1024

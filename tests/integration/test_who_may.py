@@ -43,19 +43,25 @@ BOTH: Final = {
     "DELETE /api/v1/session": Row(ANY_CALLER),
     "POST /api/v1/session/prove": Row(ANY_CALLER),
 }
-PAGES: Final = {
-    "GET /": Row(ANYBODY),
-    "GET /admin/static/<name>": Row(ANYBODY),
-    "GET /admin/sign-in": Row(ANYBODY),
-    "POST /admin/sign-in": Row(ANYBODY),
-    "GET /admin/prove": Row(ANY_CALLER),
-    "POST /admin/prove": Row(ANY_CALLER),
-    "POST /admin/sign-out": Row(ANY_CALLER),
-    "GET /admin/<path:rest>": Row(ANY_CALLER),
-}
+
+
+def pages(prefix: str) -> dict[str, Row]:
+    """Return what the pages of both services have in common."""
+    return {
+        "GET /": Row(ANYBODY),
+        f"GET {prefix}/static/<name>": Row(ANYBODY),
+        f"GET {prefix}/sign-in": Row(ANYBODY),
+        f"POST {prefix}/sign-in": Row(ANYBODY),
+        f"GET {prefix}/prove": Row(ANY_CALLER),
+        f"POST {prefix}/prove": Row(ANY_CALLER),
+        f"POST {prefix}/sign-out": Row(ANY_CALLER),
+        f"GET {prefix}/<path:rest>": Row(ANY_CALLER),
+    }
+
+
 ROWS: Final[dict[str, dict[str, Row]]] = {
     "backup": BOTH
-    | PAGES
+    | pages("/admin")
     | {
         "GET /admin/": Row("read"),
         "GET /admin/backups": Row("read"),
@@ -97,7 +103,24 @@ ROWS: Final[dict[str, dict[str, Row]]] = {
         "GET /api/v1/status": Row("read"),
     },
     "restore": BOTH
+    | pages("/admin/restore")
     | {
+        "GET /admin/restore/": Row("restore"),
+        "GET /admin/restore/check": Row("restore"),
+        "POST /admin/restore/check": Row("restore", proof=True),
+        "POST /admin/restore/check/again": Row("restore"),
+        "GET /admin/restore/previews/<preview_id>": Row("restore"),
+        "POST /admin/restore/start": Row("restore", proof=True),
+        "POST /admin/restore/rehearse": Row("restore"),
+        "GET /admin/restore/restores/<restore_id>": Row("read", receipt=True),
+        "GET /admin/restore/restores/<restore_id>/progress": Row("read", receipt=True),
+        "POST /admin/restore/restores/<restore_id>/cancel": Row("restore"),
+        "POST /admin/restore/restores/<restore_id>/undo": Row("restore", proof=True, receipt=True),
+        "POST /admin/restore/restores/<restore_id>/approve": Row("approve"),
+        "POST /admin/restore/restores/<restore_id>/begin": Row("restore", proof=True),
+        "GET /admin/restore/rehearsals/<rehearsal_id>": Row("read"),
+        "GET /admin/restore/rehearsals/<rehearsal_id>/progress": Row("read"),
+        "POST /admin/restore/rehearsals/<rehearsal_id>/cancel": Row("restore"),
         "GET /api/v1/recipient": Row("read"),
         "PUT /api/v1/uploads/<upload_id>": Row("restore"),
         "POST /api/v1/restores": Row("restore", proof=True),

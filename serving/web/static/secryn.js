@@ -33,7 +33,76 @@
       Number(box.dataset.seconds) * 1000);
   };
 
+  // A key file is read here, into the field: it is sent like one that was pasted.
+  const readInto = (input) => {
+    input.addEventListener("change", async () => {
+      const [file] = input.files;
+      if (file && file.size < 65536) {
+        document.getElementById(input.dataset.into).value = await file.text();
+      }
+    });
+  };
+
+  // An archive goes up in pieces; the service says how far it is, and there it goes on.
+  const PIECE_BYTES = 16 * 1024 * 1024;
+  const upload = (box) => {
+    const input = box.querySelector("input[type=file]");
+    const bar = box.querySelector("progress");
+    const told = box.querySelector("[role=status]");
+    const form = box.closest("form");
+    const token = form.querySelector("[name=csrf_token]")?.value ?? "";
+    const say = (text) => { told.textContent = text; };
+    const megabytes = (bytes) => (bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 });
+    const url = box.dataset.url + box.dataset.upload;
+
+    const send = (file, offset) => new Promise((resolve, reject) => {
+      const piece = file.slice(offset, offset + PIECE_BYTES);
+      const call = new XMLHttpRequest();
+      call.open("PATCH", url);
+      call.setRequestHeader("Content-Type", "application/partial-upload");
+      call.setRequestHeader("Upload-Offset", String(offset));
+      call.setRequestHeader("Upload-Length", String(file.size));
+      call.setRequestHeader("X-CSRF-Token", token);
+      call.upload.onprogress = (event) => {
+        bar.value = (offset + event.loaded) / file.size;
+        say(`${megabytes(offset + event.loaded)} of ${megabytes(file.size)} MB`);
+      };
+      call.onload = () => {
+        if (call.status < 300) { resolve(Number(call.getResponseHeader("Upload-Offset"))); return; }
+        let problem = {};
+        try { problem = JSON.parse(call.responseText); } catch { /* Not a problem of ours. */ }
+        reject(new Error(problem.detail ? `${problem.detail}. ${problem.hint ?? ""}` : `The service answered ${call.status}.`));
+      };
+      call.onerror = () => reject(new Error("The connection broke off. Choose the file again: it goes on where it stopped."));
+      call.send(piece);
+    });
+
+    const reached = async () => {
+      const answer = await fetch(url);
+      return answer.ok ? Number(answer.headers.get("Upload-Offset")) : 0;
+    };
+
+    input.addEventListener("change", async () => {
+      const [file] = input.files;
+      if (!file) { return; }
+      document.getElementById(box.dataset.radio).checked = true;
+      form.elements.upload_id.value = "";
+      bar.hidden = false;
+      try {
+        let offset = await reached();
+        do { offset = await send(file, offset); } while (offset < file.size);
+        form.elements.upload_id.value = box.dataset.upload;
+        bar.value = 1;
+        say(`${file.name} is here: ${megabytes(file.size)} MB.`);
+      } catch (error) {
+        say(error.message);
+      }
+    });
+  };
+
   const prepare = (root) => {
+    each(root, "[data-into]", readInto);
+    each(root, "[data-upload]", upload);
     each(root, "[data-needs-script]", (element) => { element.hidden = false; });
     each(root, "[data-copy]", (button) => button.addEventListener("click", () => copy(button)));
     each(root, "[data-guard]", guardKey);
