@@ -19,7 +19,7 @@ from restore_service.recipient.publish import publish_recipient
 from restore_service.uploads import uploaded_sha256
 from shared.archive.age import parse_recipient, seal
 from shared.archive.keyfile import KeyFile
-from shared.errors import BackupNotFound, ObjectNotFound, UsageError
+from shared.errors import BackupNotFound, ObjectNotFound, TargetMismatch, UsageError
 from shared.settings import PlaceSettings
 
 SEALED: Final = {"preview": "preview", "restore": None, "rehearse": "rehearse"}
@@ -128,3 +128,17 @@ def sealed_start(context: RestoreContext, restore: Mapping[str, Any], key_text: 
         named["sha256"] = restore["upload_sha256"]
     body = json.dumps(named | {"action": "start", "key": text}).encode("utf-8")
     return seal(body, [parse_recipient(publish_recipient(context).recipient)]).hex()
+
+
+def confirmed_environment(form: Mapping[str, str], place: PlaceSettings) -> str:
+    """Return the name that was typed. Raises TargetMismatch unless it is this environment's.
+
+    A command may leave the name out where the place is not production; a person types it always.
+    """
+    typed = form.get("confirmation", "").strip()
+    if typed != place.environment:
+        raise TargetMismatch(
+            f"this environment is {place.environment}: its name was not typed",
+            hint="Type the name as it stands above the page.",
+        )
+    return typed

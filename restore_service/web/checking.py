@@ -15,7 +15,7 @@ from restore_service.context import RestoreContext
 from restore_service.handlers.request_preview import request_preview
 from restore_service.handlers.request_rehearsal import request_rehearsal
 from restore_service.handlers.request_restore import request_restore
-from restore_service.web.asked import Asked, ask, asked_again
+from restore_service.web.asked import Asked, ask, asked_again, confirmed_environment
 from restore_service.web.choosing import choosing_page
 from restore_service.web.receipt import give_receipt, new_secret
 from restore_service.web.words import ACCESS, checks_of
@@ -23,7 +23,7 @@ from serving.caller import requires
 from serving.requester import http_requester
 from serving.web.frame import Frame
 from serving.web.words import ago
-from shared.errors import SecrynError, UsageError
+from shared.errors import SecrynError
 
 # A small instance's preview is over by then: its page needs no second look.
 PATIENCE_S: Final = 1.5
@@ -101,18 +101,15 @@ def _start(
     context: RestoreContext, asked: Asked, form: Mapping[str, str], receipt_sha256: str
 ) -> dict[str, Any]:
     """Hand the restore to its handler; what was typed names the environment that is meant."""
-    typed = form.get("confirmation", "").strip()
-    if not typed:
-        raise UsageError("the environment is not named", hint="Type its name: nothing was started.")
+    place = context.settings.place
     chosen: dict[str, Any] = {
-        "environment": typed,
+        "environment": confirmed_environment(form, place),
         "receipt_sha256": receipt_sha256,
         "revoke_returning": form.get("revoke_returning") == "on",
         "running_backup": "cancel" if form.get("running_backup") == "cancel" else "wait",
     }
     if form.get("outside_window", "").strip():
         chosen["outside_window"] = form["outside_window"].strip()
-    place = context.settings.place
     command = asked.restore(place.instance_id, form.get("reason", "").strip(), chosen)
     return request_restore(context, command, http_requester())
 
@@ -122,8 +119,7 @@ def _shown(context: RestoreContext, preview: dict[str, Any]) -> dict[str, Any]:
     settings = context.settings.restore
     with context.transaction("reading the policy") as conn:
         policy = read_policy(context, conn)
-        last = context.history.page(conn, 20)["restores"]
-    took = next((found for found in last if found["state"] == "restored"), None)
+        rehearsals = context.rehearsals.page(conn, 20)["rehearsals"]
     now = datetime.now(UTC)
     facts = preview.get("archive")
     return {
@@ -133,7 +129,7 @@ def _shown(context: RestoreContext, preview: dict[str, Any]) -> dict[str, Any]:
         "active": _active(preview, now),
         "access_titles": ACCESS,
         "most_shown": SHOWN,
-        "took": took,
+        "expected": next((e for found in rehearsals if (e := found.get("estimate"))), None),
         "approval": policy.required,
         "in_window": settings.in_window(now),
         "windows": settings.windows,

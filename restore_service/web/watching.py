@@ -19,13 +19,13 @@ from restore_service.handlers.request_restore import cancel_restore
 from restore_service.handlers.request_undo import request_undo
 from restore_service.handlers.start_restore import start_restore
 from restore_service.rehearsal.events import ENDED as REHEARSAL_ENDED
-from restore_service.web.asked import sealed_start
+from restore_service.web.asked import confirmed_environment, sealed_start
 from restore_service.web.receipt import give_receipt, new_secret
 from restore_service.web.words import ACCESS, REHEARSAL_STEPS, RESTORE_STEPS, STATES, steps_of
 from serving.caller import current_caller, requires
 from serving.requester import http_requester
 from serving.web.frame import Frame
-from shared.errors import AccessError, RestoreNotFound, SecrynError, UsageError
+from shared.errors import AccessError, RestoreNotFound, SecrynError
 
 REFRESH = {"HX-Refresh": "true"}
 
@@ -140,15 +140,13 @@ def add_watching_pages(pages: Blueprint, context: RestoreContext, frame: Frame) 
 
 
 def _undo_command(context: RestoreContext, restore_id: str, receipt_sha256: str) -> UndoRestore:
-    typed = request.form.get("confirmation", "").strip()
-    if not typed:
-        raise UsageError("the environment is not named", hint="Type its name: nothing was started.")
+    place = context.settings.place
     document = {
         "command_id": request.form.get("command_id") or str(uuid4()),
-        "target_instance_id": str(context.settings.place.instance_id),
+        "target_instance_id": str(place.instance_id),
         "restore_id": restore_id,
         "reason": request.form.get("reason", "").strip(),
-        "environment": typed,
+        "environment": confirmed_environment(request.form, place),
         "receipt_sha256": receipt_sha256,
     }
     return parse_command(UndoRestore, document)
