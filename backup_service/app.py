@@ -13,6 +13,8 @@ from backup_service.history import History
 from backup_service.keys.recipients import NamedRecipients
 from backup_service.keys.waiting import WaitingKeys
 from backup_service.keys.watch import KeyWatch
+from backup_service.leases import migrate_leases
+from backup_service.retention.runs import migrate_runs
 from backup_service.schedule.leader import ScheduleLeader
 from backup_service.settings import BackupServiceSettings
 from backup_service.worker import BackupWorker
@@ -67,6 +69,8 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
         context.history.migrate(conn)
         context.keys.migrate(conn)
         context.recipients.migrate(conn)
+        migrate_leases(conn)
+        migrate_runs(conn)
     migrate_access(pool, settings.access.owner_role)
     commands = CommandTopic(
         topic=BACKUP_COMMANDS,

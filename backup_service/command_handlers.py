@@ -7,8 +7,18 @@ from functools import partial
 
 from backup_service.commands import (
     CREATE_BACKUP,
+    DELETE_BACKUP,
+    HOLD_BACKUP,
+    RELEASE_BACKUP,
+    RUN_RETENTION,
+    DeleteBackup,
+    HoldBackup,
+    ReleaseBackup,
+    RunRetention,
     parse_cancel_message,
     parse_create_message,
+    parse_message,
+    parse_of_backup,
 )
 from backup_service.configuration.commands import (
     CONFIGURE,
@@ -20,14 +30,19 @@ from backup_service.configuration.commands import (
 from backup_service.configuration.names import STANDING
 from backup_service.configuration.setting import StandingSetting
 from backup_service.context import BackupContext
+from backup_service.handlers.apply_retention import request_retention
 from backup_service.handlers.configure import configure, confirm
+from backup_service.handlers.delete_backup import delete_backup
+from backup_service.handlers.hold_backup import hold_backup, release_backup
 from backup_service.handlers.note_rehearsal import note_rehearsal
 from backup_service.handlers.note_restore import note_restore
+from backup_service.handlers.note_use import USES, note_use
 from backup_service.handlers.request_backup import cancel_running, request_backup
 from backup_service.handlers.run_now import RUN_SCHEDULE, parse_run_now, run_now
 from serving.command_topic import Handle
 from serving.requester import Requester
 from shared.eventstore.follower import Handle as HandleEvent
+from shared.messages import CloudEvent, Issuer
 from shared.messages.between import (
     CANCEL_RUNNING,
     REHEARSAL_FAILED,
@@ -44,6 +59,18 @@ def command_handlers(context: BackupContext) -> dict[str, Handle]:
         ),
         CANCEL_RUNNING: lambda data, requester: cancel_running(
             context, parse_cancel_message(data), requester
+        ),
+        HOLD_BACKUP: lambda data, requester: hold_backup(
+            context, *parse_of_backup(HoldBackup, data), requester
+        ),
+        RELEASE_BACKUP: lambda data, requester: release_backup(
+            context, *parse_of_backup(ReleaseBackup, data), requester
+        ),
+        DELETE_BACKUP: lambda data, requester: delete_backup(
+            context, *parse_of_backup(DeleteBackup, data), requester
+        ),
+        RUN_RETENTION: lambda data, requester: request_retention(
+            context, parse_message(RunRetention, data), requester
         ),
     }
     handlers[RUN_SCHEDULE] = lambda data, requester: run_now(
@@ -70,8 +97,13 @@ def _confirm(
 
 def restore_event_handlers(context: BackupContext) -> Mapping[str, HandleEvent]:
     """Return what each event of restore_service does here."""
-    return {
+    return {kind: partial(note_use, context) for kind in USES} | {
         REHEARSED: partial(note_rehearsal, context),
         REHEARSAL_FAILED: partial(note_rehearsal, context),
-        RESTORE_COMPLETED: partial(note_restore, context),
+        RESTORE_COMPLETED: partial(_note_completed, context),
     }
+
+
+def _note_completed(context: BackupContext, event: CloudEvent, issuer: Issuer) -> None:
+    note_use(context, event, issuer)
+    note_restore(context, event, issuer)

@@ -6,12 +6,16 @@ import json
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID, uuid4, uuid5
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from backup_service.keys.recipients import MOST_NAMED, parse_recipients
 from shared.errors import MessageUnreadable, PartialScope, UsageError
 
 CREATE_BACKUP = "com.secryn.backup.create.v1"
+HOLD_BACKUP = "com.secryn.backup.hold.v1"
+RELEASE_BACKUP = "com.secryn.backup.release.v1"
+DELETE_BACKUP = "com.secryn.backup.delete.v1"
+RUN_RETENTION = "com.secryn.backup.run_retention.v1"
 # A backup's id is derived from its command's: the same command can only be the same backup.
 _BACKUPS = UUID("6f1c0d5e-3c6b-5a40-9d0c-0d3f5a7c1b21")
 SCOPE_FIELDS = frozenset(
@@ -21,6 +25,7 @@ SCOPE_FIELDS = frozenset(
 
 
 Reason = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]*$")]
+Holder = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f]*$")]
 
 
 class CreateBackup(BaseModel):
@@ -89,6 +94,41 @@ class AdoptBackup(BaseModel):
     trust_signer: Annotated[str, Field(min_length=1, max_length=100)] | None = None
 
 
+class _Decision(BaseModel):
+    """What somebody decides, once, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command_id: UUID = Field(default_factory=uuid4)
+    reason: Reason
+
+
+class HoldBackup(_Decision):
+    """Keep a backup from being purged, until a time or until it is released.
+
+    ``holder`` is on whose behalf; without it, whoever asks.
+    """
+
+    holder: Holder | None = None
+    until: AwareDatetime | None = None
+
+
+class ReleaseBackup(_Decision):
+    """Give one holder's hold back."""
+
+    holder: Holder | None = None
+
+
+class RunRetention(_Decision):
+    """Apply the rules of retention now."""
+
+
+class DeleteBackup(_Decision):
+    """Delete a backup for good; ``confirm`` is its id, typed once more."""
+
+    confirm: Annotated[str, Field(max_length=100)]
+
+
 C = TypeVar("C", bound=BaseModel)
 
 
@@ -122,6 +162,41 @@ def parse_create_message(data: bytes) -> CreateBackup:
     except (ValueError, RecursionError):
         raise MessageUnreadable("the command's body is not JSON") from None
     return parse_create(document)
+
+
+def parse_of_backup(model: type[C], data: bytes) -> tuple[str, C]:
+    """Read a command about one backup from a message's body, and which backup that is.
+
+    Raises MessageUnreadable, UsageError naming the field.
+    """
+    document = _document(data)
+    try:
+        backup_id = str(UUID(str(document.pop("backup_id", None))))
+    except ValueError:
+        raise UsageError("the command is refused: backup_id: is not the id of a backup") from None
+    return backup_id, _parse_once(model, document)
+
+
+def parse_message(model: type[C], data: bytes) -> C:
+    """Read a command from a message's body. Raises MessageUnreadable, UsageError."""
+    return _parse_once(model, _document(data))
+
+
+def _document(data: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        raise MessageUnreadable("the command's body is not JSON") from None
+    if not isinstance(document, dict):
+        raise UsageError("the command is not a JSON object")
+    return document
+
+
+def _parse_once(model: type[C], document: dict[str, Any]) -> C:
+    if "command_id" not in document:
+        # Kafka delivers at least once: without it a second copy would be a second command.
+        raise UsageError("the command is refused: command_id: Field required")
+    return parse_command(model, document)
 
 
 def _faults(error: ValidationError) -> str:

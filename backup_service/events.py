@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from backup_service.holds import with_hold, without_hold
 from shared.eventstore import StoredEvent
 
 PREFIX = "com.secryn.backup."
@@ -43,6 +44,17 @@ CHANGES_STREAM = "schedule-changes"
 STALENESS_STREAM = "staleness"
 # What restore_service told of restores and undos, each with the epoch that it began.
 RESTORES_STREAM = "restores"
+HELD = PREFIX + "held.v1"
+RELEASED = PREFIX + "released.v1"
+HOLD_EXPIRED = PREFIX + "hold_expired.v1"
+PURGE_STARTED = PREFIX + "purge_started.v1"
+PURGE_REFUSED = PREFIX + "purge_refused.v1"
+PURGE_GIVEN_UP = PREFIX + "purge_given_up.v1"
+PURGED = PREFIX + "purged.v1"
+RESTORE_USES = PREFIX + "restore_uses.v1"
+RETENTION_REQUESTED = PREFIX + "retention_requested.v1"
+RETENTION_APPLIED = PREFIX + "retention_applied.v1"
+RETENTION_FAILED = PREFIX + "retention_failed.v1"
 
 _STATES = {
     REQUESTED: "requested",
@@ -51,8 +63,10 @@ _STATES = {
     ADOPTED: "created",
     FAILED: "failed",
     CANCELLED: "cancelled",
+    PURGE_STARTED: "purging",
+    PURGED: "purged",
 }
-ENDED = frozenset({"created", "failed", "cancelled"})
+ENDED = frozenset({"created", "failed", "cancelled", "purging", "purged"})
 
 
 def stream_of(backup_id: object) -> str:
@@ -122,6 +136,11 @@ def _requested(backup: Backup, event: StoredEvent) -> None:
         "location": None,
         "rehearsed_at": None,
         "rehearsal": None,
+        "holds": [],
+        "restores": {},
+        "purge": None,
+        "purged_at": None,
+        "purged": None,
         "error": None,
     }
 
@@ -151,6 +170,11 @@ def _adopted(backup: Backup, event: StoredEvent) -> None:
         "location": event.data["location"],
         "rehearsed_at": None,
         "rehearsal": None,
+        "holds": [],
+        "restores": {},
+        "purge": None,
+        "purged_at": None,
+        "purged": None,
         "error": None,
         "adopted_by": event.actor,
         "adopted_at": event.occurred_at.isoformat(),
@@ -195,6 +219,53 @@ def _rehearsed(backup: Backup, event: StoredEvent) -> None:
     backup.facts |= {"rehearsed_at": found.pop("rehearsed_at"), "rehearsal": found}
 
 
+def _held(backup: Backup, event: StoredEvent) -> None:
+    backup.facts = with_hold(backup.facts, event)
+
+
+def _released(backup: Backup, event: StoredEvent) -> None:
+    backup.facts = without_hold(backup.facts, event)
+
+
+def _purge_started(backup: Backup, event: StoredEvent) -> None:
+    before = backup.facts["purge"] or {}
+    backup.facts["purge"] = {
+        "why": event.data["why"],
+        "rule": event.data["rule"],
+        "reason": event.data["reason"],
+        "by": event.actor,
+        "started_at": event.occurred_at.isoformat(),
+        "attempts": before.get("attempts", 0) + 1,
+        "error": None,
+        "retry_at": None,
+    }
+
+
+def _purge_refused(backup: Backup, event: StoredEvent) -> None:
+    """The object is there as it was: so is the backup; or nobody can tell, and it stays so."""
+    if event.data["object_is_there"]:
+        backup.state = "created"
+    told = {"error": event.data["error"], "retry_at": event.data["retry_at"]}
+    backup.facts["purge"] = backup.facts["purge"] | told
+
+
+def _purge_given_up(backup: Backup, _event: StoredEvent) -> None:
+    backup.facts["purge"] = None
+
+
+def _purged(backup: Backup, event: StoredEvent) -> None:
+    done = {name: backup.facts["purge"][name] for name in ("why", "rule", "reason", "by")}
+    at = event.occurred_at.isoformat()
+    backup.facts |= {"purge": None, "purged": done, "purged_at": at}
+    if backup.facts["key_state"] == "waiting":
+        backup.facts["key_state"] = "destroyed"
+
+
+def _restore_uses(backup: Backup, event: StoredEvent) -> None:
+    use = {"state": event.data["state"], "undo_until": event.data["undo_until"]}
+    backup.facts["restores"] = backup.facts["restores"] | {event.data["restore_id"]: use}
+
+
 _FACTS = {
     REQUESTED: _requested,
     CREATED: _created,
@@ -207,4 +278,12 @@ _FACTS = {
     KEY_EXPIRED: _key_expired,
     VERIFIED: _verified,
     REHEARSED: _rehearsed,
+    HELD: _held,
+    RELEASED: _released,
+    HOLD_EXPIRED: _released,
+    PURGE_STARTED: _purge_started,
+    PURGE_REFUSED: _purge_refused,
+    PURGE_GIVEN_UP: _purge_given_up,
+    PURGED: _purged,
+    RESTORE_USES: _restore_uses,
 }

@@ -31,6 +31,15 @@ CREATE INDEX backups_requested ON backup.backups (requested_position DESC);
 CREATE INDEX backups_open ON backup.backups (requested_position)
     WHERE state IN ('requested', 'running');
 """
+# Backups that something is due for by itself: the end of a hold, another try of a purge.
+_TENDED = "(document->'holds') <> '[]' OR (document->'purge') <> 'null' OR state = 'purging'"
+_TENDED_INDEX = f"CREATE INDEX backups_tended ON backup.backups (backup_id) WHERE {_TENDED}"
+# What the rules of retention look at; the rest of a document is much larger, and read once at most.
+_RETAINED = (
+    "SELECT to_jsonb(found) FROM backup.backups, jsonb_to_record(document) AS found ("
+    "backup_id text, started_at text, requested_at text, key_state text, last_verification jsonb, "
+    "rehearsal jsonb, holds jsonb, restores jsonb) WHERE state = 'created'"
+)
 
 
 class History:
@@ -48,6 +57,8 @@ class History:
         if missing(conn, "backup.backups_counting"):
             conn.execute(_COUNTS)
             self.rebuild(conn)
+        if missing(conn, "backup.backups_tended"):
+            conn.execute(_TENDED_INDEX)
 
     def load(self, conn: Connection, backup_id: object) -> Backup:
         """Return a backup from its events. Raises BackupNotFound."""
@@ -144,6 +155,15 @@ class History:
             (limit,),
         )
         return [document for (document,) in rows]
+
+    def retained(self, conn: Connection) -> list[dict[str, Any]]:
+        """Return what retention looks at of every backup that is there."""
+        return [row[0] for row in conn.execute(_RETAINED)]
+
+    def tended(self, conn: Connection) -> list[dict[str, Any]]:
+        """Return every backup that is held, or whose purge has begun and is not over."""
+        rows = conn.execute(f"SELECT document FROM backup.backups WHERE {_TENDED}")
+        return [row[0] for row in rows]
 
     def rebuild(self, conn: Connection) -> int:
         """Make the read model anew from the events; return how many backups there are."""

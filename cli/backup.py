@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.connect import connected
+from cli.holds import BackupId, delete, hold, release
 from cli.keystate import told_key
 from cli.options import DEFAULT_STATE, Json, State
 from cli.output import command, emit
@@ -18,8 +19,6 @@ from shared.client import BackupClient
 from shared.errors import BackupFailedError, Cancelled, UsageError, error_class
 
 app = typer.Typer(help="Backups of the whole instance.", no_args_is_help=True)
-
-BackupId = Annotated[str, typer.Argument(metavar="BACKUP", help="Id of the backup.")]
 
 KEY_WARNING = (
     "This key is shown once and stored nowhere. Without it nobody opens the backup.\n"
@@ -272,3 +271,7 @@ def _sum_up(report: dict[str, Any]) -> None:
     )
     if report["adopted"]:
         typer.echo("Keys that waited were lost with the history: stored key files open them.")
+
+
+for _decision in (hold, release, delete):
+    app.command()(_decision)

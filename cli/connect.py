@@ -18,6 +18,7 @@ from shared.client import (
     KeyClient,
     RehearsalClient,
     RestoreClient,
+    RetentionClient,
     ServiceConnection,
 )
 from shared.secretfiles import read_secret_file
@@ -32,6 +33,7 @@ class Connected:
     backups: BackupClient
     configuration: ConfigurationClient
     keys: KeyClient
+    retention: RetentionClient
     restores: RestoreClient
     rehearsals: RehearsalClient
     access: AccessClient
@@ -65,6 +67,7 @@ def connected(state: Path, token_file: Path | None = None) -> Iterator[Connected
             backups,
             ConfigurationClient(backup),
             KeyClient(backup, backups.view_key),
+            RetentionClient(backup),
             RestoreClient(restore),
             RehearsalClient(restore),
             AccessClient(backup),

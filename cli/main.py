@@ -22,6 +22,7 @@ GROUPS = {
     "backup": "cli.backup",
     "key": "cli.key",
     "schedule": "cli.schedule",
+    "retention": "cli.retention",
     "restore": "cli.restore",
     "archive": "cli.archive",
     "token": "cli.token",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from shared.archive.keyfile import KeyFile
 from shared.archive.manifest import Manifest
 from shared.archive.reader import ArchiveReader, Part, open_archive
 from shared.archive.trust import check_trust
+from shared.backupuse import using_backup
 from shared.database import Connection
 from shared.errors import (
     AccessError,
@@ -83,6 +84,13 @@ def open_source(
             raise BackupNotFound(f"the storage has no backup {command.backup_id}") from None
 
     return backup()
+
+
+def using_source(context: RestoreContext, command: ArchiveCommand) -> AbstractContextManager[None]:
+    """Keep a stored backup from being purged, from its check to the last byte that is loaded."""
+    if command.backup_id is None:
+        return nullcontext()
+    return using_backup(context.settings.postgres.dsn, command.backup_id)
 
 
 def check_archive(

@@ -8,18 +8,18 @@ from typing import Any
 
 from shared.eventstore import StoredEvent
 from shared.instance.events import RestoreAborted, Restored, RestoreStarted
-from shared.messages.between import RESTORE_COMPLETED
+from shared.messages import between
 
 PREFIX = "com.secryn.restore."
-REQUESTED = PREFIX + "requested.v1"
+REQUESTED = between.RESTORE_REQUESTED
 CHECKED = PREFIX + "checked.v1"
 LOADED = PREFIX + "loaded.v1"
 CUT_OVER = PREFIX + "cut_over.v1"
-COMPLETED = RESTORE_COMPLETED
-ABORTED = PREFIX + "aborted.v1"
-FAILED = PREFIX + "failed.v1"
+COMPLETED = between.RESTORE_COMPLETED
+ABORTED = between.RESTORE_ABORTED
+FAILED = between.RESTORE_FAILED
 CANCEL_REQUESTED = PREFIX + "cancel_requested.v1"
-CANCELLED = PREFIX + "cancelled.v1"
+CANCELLED = between.RESTORE_CANCELLED
 REJECTED = PREFIX + "rejected.v1"
 NOTICE_GIVEN = PREFIX + "notice_given.v1"
 NOTICE_OVER = PREFIX + "notice_over.v1"
@@ -27,7 +27,7 @@ UNDONE = PREFIX + "undone.v1"
 PREVIOUS_DROPPED = PREFIX + "previous_dropped.v1"
 APPROVED = PREFIX + "approved.v1"
 START_REQUESTED = PREFIX + "start_requested.v1"
-EXPIRED = PREFIX + "expired.v1"
+EXPIRED = between.RESTORE_EXPIRED
 GLASS_BROKEN = PREFIX + "glass_broken.v1"
 POLICY_CHANGED = PREFIX + "approval_policy_changed.v1"
 POLICY_CHANGE_REQUESTED = PREFIX + "approval_policy_change_requested.v1"

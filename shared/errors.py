@@ -70,6 +70,11 @@ class PartialScope(UsageError):
     hint = "A backup and a restore are always of the whole instance: leave the selection out."
 
 
+class NotConfirmed(UsageError):
+    code = "backup.delete_not_confirmed"
+    hint = "Type the id of the very backup that is to be deleted."
+
+
 class RetentionRefused(UsageError):
     code = "retention.refused"
     hint = "Correct the named rule; docs/retention.md lists all of them with examples."
@@ -213,6 +218,37 @@ class BackupInProgress(ConflictError):
     code = "backup.in_progress"
     hint = "Wait until the running backup is over, or cancel it."
     retryable = True
+
+
+class BackupHeld(ConflictError):
+    code = "backup.held"
+    hint = "Every holder has to release it first: `secryn backup release BACKUP --holder NAME`."
+
+
+class BackupInUse(ConflictError):
+    code = "backup.in_use"
+    hint = "Wait until the download, the restore or the rehearsal of it is over."
+    retryable = True
+
+
+class BackupNeeded(ConflictError):
+    code = "backup.needed"
+    hint = "Wait until the undo window of the restore is over: `secryn restore list`."
+
+
+class NewestBackup(ConflictError):
+    code = "backup.newest"
+    hint = "Make another backup first, and view its key: then this one can be deleted."
+
+
+class RulesKeep(ConflictError):
+    code = "retention.kept"
+    hint = "`secryn retention preview` says by which rule."
+
+
+class BackupPurging(ConflictError):
+    code = "backup.purging"
+    hint = "It is being purged, or was: `secryn backup show` says why and how far."
 
 
 class PreviewsBusy(ConflictError):
@@ -401,6 +437,16 @@ class BackupNotFound(NotFoundError):
     hint = "`secryn backup list` shows the backups that exist."
 
 
+class RetentionRunNotFound(NotFoundError):
+    code = "retention.run_not_found"
+    hint = "Give the run_id that `secryn retention run --json` printed."
+
+
+class HoldNotFound(NotFoundError):
+    code = "backup.hold_not_found"
+    hint = "`secryn backup show` names the holders, whose names are to be given with --holder."
+
+
 class RestoreNotFound(NotFoundError):
     code = "restore.not_found"
     hint = "`secryn restore list` shows the restores that exist."
@@ -581,6 +627,11 @@ class FenceTimeout(UnavailableError):
 class CutoverBlocked(UnavailableError):
     code = "restore.cutover_blocked"
     hint = "Transactions of other clients held the store too long. End them and try again."
+
+
+class DeletionRefused(UnavailableError):
+    code = "storage.deletion_refused"
+    hint = "The storage keeps the object: look for an object lock or missing rights there."
 
 
 class NoSpace(UnavailableError):

@@ -23,9 +23,11 @@ from backup_service.context import SERVICE, BackupContext
 from backup_service.history import History
 from backup_service.keys.recipients import NamedRecipients
 from backup_service.keys.waiting import WaitingKeys
+from backup_service.leases import migrate_leases
 from backup_service.projector.loop import Projector
 from backup_service.projector.settings import FoldSettings
 from backup_service.projector.status import ProjectorStatus
+from backup_service.retention.runs import migrate_runs
 from backup_service.settings import BackupServiceSettings, KeySettings, StorageSettings
 from serving.caller import PERMISSIONS
 from serving.progress import ProgressBoard
@@ -106,6 +108,8 @@ class Backing:
             context.history.migrate(conn)
             context.keys.migrate(conn)
             context.recipients.migrate(conn)
+            migrate_leases(conn)
+            migrate_runs(conn)
         stack = ExitStack()
         stack.callback(pool.close)
         made = cls(place, context, restorer, stack)

@@ -16,6 +16,8 @@ from backup_service.context import SERVICE, BackupContext
 from backup_service.history import History
 from backup_service.keys.recipients import NamedRecipients
 from backup_service.keys.waiting import WaitingKeys
+from backup_service.leases import migrate_leases
+from backup_service.retention.runs import migrate_runs
 from backup_service.settings import BackupServiceSettings, KeySettings, StorageSettings
 from serving.progress import ProgressBoard
 from shared.audit import AuditTrail
@@ -66,6 +68,8 @@ def offline_context(dsn: str, folder: Path, clock: Clock) -> BackupContext:
         context.history.migrate(conn)
         context.keys.migrate(conn)
         context.recipients.migrate(conn)
+        migrate_leases(conn)
+        migrate_runs(conn)
     return context
 
 

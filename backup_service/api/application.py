@@ -8,7 +8,9 @@ from prometheus_client import CollectorRegistry
 from backup_service.api.administrators import create_administrator_routes
 from backup_service.api.configuration import create_configuration_routes
 from backup_service.api.disasters import create_disaster_routes
+from backup_service.api.holds import create_hold_routes
 from backup_service.api.keys import create_key_routes
+from backup_service.api.retention import create_retention_routes
 from backup_service.api.routes import create_routes
 from backup_service.api.schedule import create_schedule_routes
 from backup_service.context import SERVICE, BackupContext
@@ -61,6 +63,8 @@ def create_http(
     app.register_blueprint(create_token_routes(access))
     app.register_blueprint(create_administrator_routes(context, access))
     app.register_blueprint(create_routes(context))
+    app.register_blueprint(create_hold_routes(context))
+    app.register_blueprint(create_retention_routes(context))
     app.register_blueprint(create_key_routes(context))
     app.register_blueprint(create_disaster_routes(context))
     app.register_blueprint(create_configuration_routes(context))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +11,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from backup_service.commands import parse_create
 from backup_service.context import BackupContext, object_name, receipt_name
+from backup_service.handlers.download_backup import begin_download, download
 from backup_service.handlers.request_backup import cancel_backup, request_backup
 from backup_service.handlers.verify_backup import verify_backup
 from backup_service.handlers.view_key import parse_view, view_key
@@ -22,7 +22,6 @@ from serving.requester import http_requester, json_body, number_argument
 from shared.database import postgres_faults
 from shared.errors import BackupNotFound, ConflictError, UsageError
 
-CHUNK_BYTES = 1 << 20
 PAGE_DEFAULT, PAGE_MAX = 100, 1000
 _RANGE = re.compile(r"^bytes=([0-9]+)-$")
 
@@ -129,12 +128,7 @@ def _download(context: BackupContext, backup: dict[str, Any]) -> Response:
         start = int(matched[1])
     name = object_name(backup["backup_id"])
     context.objects.stat(name)
-
-    def chunks() -> Iterator[bytes]:
-        with context.objects.open(name, start) as source:
-            while data := source.read(CHUNK_BYTES):
-                yield data
-
+    lease_id = begin_download(context, backup["backup_id"])
     digest = base64.b64encode(bytes.fromhex(backup["sha256"])).decode("ascii")
     headers = {
         "Content-Length": str(size - start),
@@ -145,7 +139,7 @@ def _download(context: BackupContext, backup: dict[str, Any]) -> Response:
     if wanted is not None:
         headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
     return Response(
-        chunks(),
+        download(context, backup["backup_id"], start, lease_id),
         status=200 if wanted is None else 206,
         headers=headers,
         content_type="application/octet-stream",

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from backup_service.configuration.retention import Retention
 from backup_service.configuration.schedule import Schedule
 from backup_service.configuration.setting import StandingSetting
 from backup_service.configuration.staleness import Staleness
 from backup_service.configuration.verification import Verification
+from backup_service.retention.policy import RetentionPolicy
 from shared.errors import NotFoundError
 
 STANDING: Final[Mapping[str, type[StandingSetting]]] = MappingProxyType(
-    {model.SHORT: model for model in (Schedule, Retention, Staleness, Verification)}
+    {model.SHORT: model for model in (Schedule, RetentionPolicy, Staleness, Verification)}
 )
 
 

@@ -21,6 +21,8 @@ from backup_service.configuration.reading import (
 )
 from backup_service.configuration.setting import StandingSetting
 from backup_service.context import BackupContext
+from backup_service.retention.judging import check_leaves_something
+from backup_service.retention.policy import RetentionPolicy
 from serving.requester import Requester
 from shared.archive.age import recipient_fingerprint
 from shared.audit import AuditEntry
@@ -65,6 +67,8 @@ def configure(
         if decided is None:
             now = _checked(context, conn, model, command.if_match)
             _check_recipients(context, now, command.value, requester)
+            if isinstance(command.value, RetentionPolicy):
+                check_leaves_something(context, conn, command.value)
             decided = _append(context, conn, command, now, requester)
             DECIDED.reach()
     TOLD.reach()

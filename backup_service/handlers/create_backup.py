@@ -10,6 +10,7 @@ import structlog
 
 from backup_service import events as ev
 from backup_service.context import BackupContext, object_name, receipt_name
+from backup_service.handlers.apply_retention import retain_after
 from backup_service.handlers.finish import finish_failed
 from backup_service.run import Run, Step
 from backup_service.snapshot.archive import WrittenArchive, make_header, write_archive
@@ -219,6 +220,8 @@ def _announce(
             )
             context.keys.deposit(conn, key_file.render(), wait)
         _audit(run, conn, offset=header.offset)
+        if run.backup.facts.get("trigger") is not None:
+            retain_after(context, conn, run.id)
         ANNOUNCING.reach()
     ANNOUNCED.reach()
     log.info("backup.created", backup_id=run.backup.backup_id, offset=header.offset,

@@ -36,8 +36,11 @@ def verify_backup(context: BackupContext, backup_id: str, requester: Requester) 
     with postgres_faults("recording the verification"), context.pool.connection() as conn:
         # The append lock first: a key viewed meanwhile must not make this fail.
         context.store.lock_appends(conn)
-        version = context.history.load(conn, backup_id).version
-        context.history.append(conn, backup_id, version, [verified], meta)
+        now = context.history.load(conn, backup_id)
+        if now.state != "created":
+            # Purged while it was read: what was not found is no loss.
+            raise ConflictError(f"the backup {backup_id} is {now.state}: it has no object")
+        context.history.append(conn, backup_id, now.version, [verified], meta)
         entry = AuditEntry(
             "backup.verify", "success" if outcome["intact"] else "failure", requester.name,
             "backup", backup_id, requester.source, code=outcome["code"] or "",

@@ -57,6 +57,11 @@ class Candidate:
     standing: Standing
     needed: Rule | None = None
 
+    @property
+    def counts(self) -> bool:
+        """Tell whether the backup is proven and can be opened by someone."""
+        return self.standing is Standing.COUNTS
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -103,7 +108,7 @@ def evaluate_unconfirmed(
 def would_purge_all(policy: RetentionPolicy, backups: Sequence[Candidate], now: datetime) -> bool:
     """Tell whether, but for holds and safety, no backup that counts would be left."""
     ruled = _by_rules(policy, newest_first(backups), now)
-    counting = [one for one in backups if one.standing is Standing.COUNTS]
+    counting = [one for one in backups if one.counts]
     return bool(counting) and all(ruled[one.backup_id] in PURGING for one in counting)
 
 
@@ -114,7 +119,7 @@ def newest_first(backups: Sequence[Candidate]) -> list[Candidate]:
 
 def newest_that_counts(backups: Sequence[Candidate]) -> Candidate | None:
     """Return the one that is never purged, whatever the rules and whoever asks."""
-    counting = (one for one in newest_first(backups) if one.standing is Standing.COUNTS)
+    counting = (one for one in newest_first(backups) if one.counts)
     return next(counting, None)
 
 
@@ -138,7 +143,7 @@ def _by_rules(
     policy: RetentionPolicy, ordered: Sequence[Candidate], now: datetime
 ) -> dict[str, Rule]:
     """Return what the policy says of each backup; only those that count are kept by it."""
-    counting = [one for one in ordered if one.standing is Standing.COUNTS]
+    counting = [one for one in ordered if one.counts]
     protected = _protected(policy, counting, now)
     over = set() if policy.keep_last is None else set(counting[policy.keep_last :])
     found: dict[str, Rule] = {}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from backup_service.configuration.setting import StandingSetting
 from backup_service.retention.span import Span
 from shared.errors import RetentionRefused, UsageError
 
@@ -24,14 +25,18 @@ _WRITE: Final = {
 _WRITE_COUNT: Final = "a whole number from 1 on (keep_daily: 7); leave it out for no such rule"
 
 
-class RetentionPolicy(BaseModel):
+class RetentionPolicy(StandingSetting):
     """Which backups are purged: what the limits name and no keep protects.
 
     ``keep_last`` and ``older_than_days`` are the limits, the other ``keep_...`` protect as in
     restic. Days, weeks, months and years are those of ``zone``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    SHORT: ClassVar[str] = "retention"
+    # Rules of another instance purge nothing before they are confirmed, and those that a restore
+    # brought back only what the ones before it would.
+    PAUSED_WHEN_FOREIGN: ClassVar[bool] = True
+    HELD_BACK: ClassVar[bool] = True
 
     keep_last: Count | None = None
     older_than_days: Annotated[int, Field(ge=1, le=MOST_DAYS, strict=True)] | None = None
@@ -84,22 +89,18 @@ class RetentionPolicy(BaseModel):
             )
         )  # fmt: skip
 
-    def rules(self) -> dict[str, Any]:
-        """Return the rules that are set, by name."""
-        return self.model_dump(exclude_none=True)
-
-
-def parse_policy(document: Any) -> RetentionPolicy:
-    """Read the rules. Raises RetentionRefused, naming the rule and what to write instead."""
-    try:
-        return RetentionPolicy.model_validate(document)
-    except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        name = str(fault["loc"][0]) if fault["loc"] else ""
-        message = fault["msg"].removeprefix("Value error, ")
-        raise RetentionRefused(
-            f"{name}: {message}" if name else message, hint=_what_to_write(name)
-        ) from None
+    @classmethod
+    def read(cls, document: Any) -> Self:
+        """Read the rules. Raises RetentionRefused, naming the rule and what to write instead."""
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            fault = error.errors(include_input=False, include_url=False)[0]
+            name = str(fault["loc"][0]) if fault["loc"] else ""
+            message = fault["msg"].removeprefix("Value error, ")
+            raise RetentionRefused(
+                f"{name}: {message}" if name else message, hint=_what_to_write(name)
+            ) from None
 
 
 def _what_to_write(name: str) -> str:

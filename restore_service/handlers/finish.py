@@ -56,6 +56,9 @@ def complete_restore(
             # From whose backup the data are; None for an undo.
             "source_instance_id": restore.facts["checks"].get("source_instance_id"),
             "undo_of": restore.facts["undo_of"],
+            # What an undo may need until the window closes: backup_service keeps it.
+            "backup_id": restore.facts["backup_id"],
+            "undo_window_s": context.settings.restore.undo_window_s,
         }  # fmt: skip
         completed = NewEvent(ev.COMPLETED, data, RESTORE_EVENTS)
         events = [completed, *notice_over(restore, "restored")]

@@ -13,7 +13,7 @@ import structlog
 from psycopg import sql
 
 from restore_service.access import ArchivedAccess, archived_access
-from restore_service.checks import check_archive
+from restore_service.checks import check_archive, using_source
 from restore_service.commands import RollForward
 from restore_service.context import RestoreContext
 from restore_service.fence import present_position
@@ -51,7 +51,8 @@ def run_preview(context: RestoreContext, accepted: AcceptedPreview) -> None:
     """Run an accepted preview to its end: previewed, or failed with the reason."""
     context.progress.begin(accepted.id)
     try:
-        result = _preview(context, accepted) | {"state": PREVIEWED}
+        with using_source(context, accepted.command):
+            result = _preview(context, accepted) | {"state": PREVIEWED}
     except SecrynError as error:
         result = _failed(context, accepted, error)
     except Exception as error:

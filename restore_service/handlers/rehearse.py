@@ -12,7 +12,13 @@ from typing import Any
 
 import structlog
 
-from restore_service.checks import CheckedArchive, check_archive, check_rights, check_target
+from restore_service.checks import (
+    CheckedArchive,
+    check_archive,
+    check_rights,
+    check_target,
+    using_source,
+)
 from restore_service.context import AcceptedRehearsal, RestoreContext
 from restore_service.dependents import check_dependents
 from restore_service.handlers.end_rehearsal import complete_rehearsal, end_rehearsal
@@ -63,7 +69,8 @@ def run_rehearsal(context: RestoreContext, rehearsal_id: str) -> None:
     meta = EventMeta(facts["requested_by"], facts["correlation_id"], rehearsal_id)
     context.progress.begin(rehearsal_id)
     try:
-        _rehearse(RehearsalRun(context, rehearsal, meta), accepted)
+        with using_source(context, accepted.command):
+            _rehearse(RehearsalRun(context, rehearsal, meta), accepted)
     except SecrynError as error:
         end_rehearsal(context, rehearsal_id, error, meta)
     except Exception as error:

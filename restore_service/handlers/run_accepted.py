@@ -6,6 +6,7 @@ import time
 
 import structlog
 
+from restore_service.checks import using_source
 from restore_service.context import AcceptedUndo, RestoreContext
 from restore_service.handlers.finish import give_up
 from restore_service.handlers.restore import restore_instance
@@ -40,7 +41,8 @@ def run_accepted(context: RestoreContext, restore_id: str) -> None:
         if isinstance(accepted, AcceptedUndo):
             undo_restore(run, accepted)
         else:
-            restore_instance(run, accepted)
+            with using_source(context, accepted.command):
+                restore_instance(run, accepted)
     except SecrynError as error:
         give_up(context, restore_id, error, meta)
     except Exception as error:

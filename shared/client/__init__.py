@@ -7,6 +7,7 @@ from shared.client.http import ServiceConnection
 from shared.client.keys import KeyClient, KeyRequest, take_key
 from shared.client.rehearsals import RehearsalClient
 from shared.client.restores import RestoreClient
+from shared.client.retention import RetentionClient
 
 __all__ = [
     "AccessClient",
@@ -16,6 +17,7 @@ __all__ = [
     "KeyRequest",
     "RehearsalClient",
     "RestoreClient",
+    "RetentionClient",
     "ServiceConnection",
     "take_key",
 ]

@@ -89,6 +89,32 @@ class BackupClient:
         path = f"/api/v1/backups/{backup_id}/adopt"
         return self.connection.call("POST", path, body, timeout_s=READ_WHOLE_TIMEOUT_S)
 
+    def hold(
+        self, backup_id: str, reason: str, *, holder: str | None = None, until: str | None = None
+    ) -> Json:
+        """Keep a backup from being purged, until a time (RFC 3339) or until it is released."""
+        body: Json = {
+            "command_id": new_command_id(),
+            "reason": reason,
+            "holder": holder,
+            "until": until,
+        }
+        return self.connection.call("POST", f"/api/v1/backups/{backup_id}/hold", body)
+
+    def release(self, backup_id: str, reason: str, *, holder: str | None = None) -> Json:
+        """Give one holder's hold back. Raises HoldNotFound."""
+        body: Json = {"command_id": new_command_id(), "reason": reason, "holder": holder}
+        return self.connection.call("POST", f"/api/v1/backups/{backup_id}/release", body)
+
+    def delete(self, backup_id: str, reason: str, *, confirm: str) -> Json:
+        """Delete a backup for good; ``confirm`` is its id, typed once more.
+
+        Where the storage refuses, the backup is as it was and ``purge`` says why. Raises
+        NotConfirmed, BackupHeld, BackupInUse, BackupNeeded, NewestBackup, BackupPurging.
+        """
+        body: Json = {"command_id": new_command_id(), "reason": reason, "confirm": confirm}
+        return self.connection.call("POST", f"/api/v1/backups/{backup_id}/delete", body)
+
     def view_key(self, backup_id: str, request: KeyRequest | None = None) -> str:
         """Take the one-time key and return the text of its key file.
 

@@ -163,12 +163,17 @@ WAYS: Final[dict[str, Way]] = {
 }
 
 
+# What a person or a rule decides about a backup that is there, not about one that is made: a process
+# dies at each of these in tests/integration/test_purge.py.
+ELSEWHERE: Final = ("backup.hold.", "backup.purge.", "backup.retention.")
+
+
 def ways() -> list[tuple[str, Way]]:
     """Return every declared point of a backup with the way to it."""
     found: list[tuple[str, Way]] = []
     for name in sorted(CrashPoint.declared):
         beginnings = [start for start in WAYS if name.startswith(start)]
-        if beginnings:
+        if beginnings and not name.startswith(ELSEWHERE):
             found.append((name, WAYS[max(beginnings, key=len)]))
     return found
 
@@ -310,4 +315,4 @@ def test_every_point_is_reached_by_something() -> None:
     ours = {
         name for name in CrashPoint.declared if name.startswith(("backup.", "relay.", "keys.kek."))
     }
-    assert {name for name, _ in ways()} == ours
+    assert {name for name, _ in ways()} == {n for n in ours if not n.startswith(ELSEWHERE)}

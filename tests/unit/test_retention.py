@@ -18,7 +18,7 @@ from backup_service.retention.evaluate import (
     evaluate_unconfirmed,
     would_purge_all,
 )
-from backup_service.retention.policy import RetentionPolicy, parse_policy
+from backup_service.retention.policy import RetentionPolicy
 from backup_service.retention.span import Span
 from backup_service.retention.standing import Standing, counts, standing_of
 from shared.errors import RetentionRefused, UsageError
@@ -152,7 +152,7 @@ def test_a_bad_rule_is_refused_with_what_to_write_instead(
     rules: Any, said: str, write: str
 ) -> None:
     with pytest.raises(RetentionRefused) as refused:
-        parse_policy(rules)
+        RetentionPolicy.read(rules)
     assert said in refused.value.message
     assert write in refused.value.advice
 

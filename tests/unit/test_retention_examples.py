@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backup_service.retention.evaluate import Candidate, Rule, Verdict, evaluate
-from backup_service.retention.policy import RetentionPolicy, parse_policy
+from backup_service.retention.policy import RetentionPolicy
 from backup_service.retention.standing import Standing
 
 NOW = datetime(2026, 3, 31, 12, tzinfo=UTC)
@@ -29,7 +29,7 @@ def examples() -> list[tuple[str, str, str]]:
 
 def read_rules(text: str) -> RetentionPolicy:
     named = dict(rule.split(": ") for rule in text.split(", ")) if text else {}
-    return parse_policy({k: int(v) if v.isdigit() else v for k, v in named.items()})
+    return RetentionPolicy.read({k: int(v) if v.isdigit() else v for k, v in named.items()})
 
 
 def read_backup(number: int, text: str) -> tuple[Candidate, bool, str]:

@@ -1,0 +1,61 @@
+"""The HTTP interface of retention: what the rules say, and have them applied."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, Response, jsonify
+from pydantic import BaseModel, ConfigDict
+
+from backup_service.commands import RunRetention, parse_command
+from backup_service.context import BackupContext
+from backup_service.handlers.apply_retention import (
+    preview_retention,
+    request_retention,
+    show_run,
+)
+from backup_service.retention.policy import RetentionPolicy
+from serving.caller import requires
+from serving.requester import http_requester, json_body
+from shared.errors import RetentionRunNotFound
+
+
+class Proposed(BaseModel):
+    """Rules that might be set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: dict[str, Any]
+
+
+def create_retention_routes(context: BackupContext) -> Blueprint:
+    """Return the routes below /api/v1/retention."""
+    routes = Blueprint("retention", __name__, url_prefix="/api/v1/retention")
+
+    @routes.get("/preview")
+    @requires("read")
+    def preview() -> Response:
+        return jsonify(preview_retention(context))
+
+    @routes.post("/preview")
+    @requires("read")
+    def preview_proposed() -> Response:
+        proposed = parse_command(Proposed, json_body())
+        return jsonify(preview_retention(context, RetentionPolicy.read(proposed.value)))
+
+    @routes.post("/runs")
+    @requires("delete")
+    def run() -> tuple[Response, int]:
+        command = parse_command(RunRetention, json_body())
+        return jsonify(request_retention(context, command, http_requester())), 202
+
+    @routes.get("/runs/<run_id>")
+    @requires("read")
+    def show(run_id: str) -> Response:
+        try:
+            return jsonify(show_run(context, str(UUID(run_id))))
+        except ValueError:
+            raise RetentionRunNotFound(f"there is no run {run_id[:64]!r}") from None
+
+    return routes
