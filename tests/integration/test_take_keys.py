@@ -73,6 +73,10 @@ def test_what_is_refused_leaves_nothing(context: BackupContext, target: Path) ->
     with pytest.raises(KeyAlreadyViewed):
         take_key(as_(ANNA, context), backup_id, target)
     assert list(target.parent.iterdir()) == []
+    with context.pool.connection() as conn:
+        entries = [event.data for event in context.store.read_stream(conn, "audit")]
+    assert [entry["status"] for entry in entries] == ["Success", "Failure"]
+    assert "key.already_viewed" in str(entries[1])
 
 
 def test_a_file_that_is_there_or_a_request_for_another_key_takes_none(

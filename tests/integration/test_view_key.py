@@ -242,6 +242,9 @@ def test_all_waiting_keys_go_into_one_folder_of_closed_files_once(
         assert check(file, live.archive(one, tmp_path)).returncode == 0
     assert json.loads(live.stack.secryn(*arguments).stdout)["keys"] == []
     assert live.stack.status()["keys"]["count"] == 0
+    metrics = bytearray()
+    live.services.backups.connection.download("/metrics", metrics.extend)
+    assert b"secryn_backup_keys_waiting 0.0" in metrics
     assert len(list(folder.iterdir())) == report["written"]
 
 
