@@ -45,12 +45,22 @@ def shown(title: str, *, quiet: bool) -> Iterator[OnProgress]:
             done = document.get("progress") or {}
             bar.update(
                 task,
-                description=f"{title}: {document.get('step') or document['state']}",
+                description=_described(title, document),
                 completed=done.get("done_bytes") or 0,
                 total=done.get("total_bytes") or None,
             )
 
         yield draw
+
+
+def _described(title: str, document: dict[str, Any]) -> str:
+    text = f"{title}: {document.get('step') or document['state']}"
+    progress = document.get("progress") or {}
+    if rows := progress.get("rows"):
+        text += f", {rows:,} rows"
+    if (left_s := progress.get("left_s")) is not None:
+        text += f", about {left_s:,.0f} s left of it"
+    return text
 
 
 def _line_by_line(title: str, console: Console) -> OnProgress:

@@ -67,6 +67,17 @@ def check_source(context: RestoreContext, command: ArchiveCommand) -> str | None
     return None
 
 
+def source_bytes(context: RestoreContext, command: ArchiveCommand) -> int:
+    """Return the size of the archive that the command names. Raises BackupNotFound."""
+    try:
+        if command.upload_id is not None:
+            return context.uploads.stat(archive_name(command.upload_id)).size_bytes
+        return context.backups.stat(f"{command.backup_id}.age").size_bytes
+    except ObjectNotFound:
+        named = command.backup_id or command.upload_id
+        raise BackupNotFound(f"there is no backup or upload {named}") from None
+
+
 def open_source(
     context: RestoreContext, command: ArchiveCommand
 ) -> AbstractContextManager[ObjectReader]:

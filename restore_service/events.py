@@ -14,6 +14,8 @@ PREFIX = "com.secryn.restore."
 REQUESTED = between.RESTORE_REQUESTED
 CHECKED = PREFIX + "checked.v1"
 LOADED = PREFIX + "loaded.v1"
+# How far it is: step, bytes, rows, and an estimate of what is left of the step. Once a second.
+PROGRESSED = PREFIX + "progressed.v1"
 CUT_OVER = PREFIX + "cut_over.v1"
 COMPLETED = between.RESTORE_COMPLETED
 ABORTED = between.RESTORE_ABORTED

@@ -8,7 +8,7 @@ from typing import Any
 from restore_service.checks import CheckedArchive, open_source
 from restore_service.context import AcceptedRehearsal, AcceptedRestore, RestoreContext
 from restore_service.rollforward import Way
-from restore_service.staging import check_keyring, empty_schema, load_staging
+from restore_service.staging import OnLoaded, check_keyring, empty_schema, load_staging
 from shared.archive.manifest import Manifest
 from shared.archive.reader import open_archive
 from shared.database import Connection
@@ -26,7 +26,7 @@ def load_again(
     conn: Connection,
     schema: str,
     *,
-    on_progress: Callable[[int], None],
+    on_progress: OnLoaded,
 ) -> Manifest:
     """Make ``schema`` and load the archive that was checked; in the caller's transaction.
 

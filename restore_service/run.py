@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from restore_service import events as ev
 from restore_service.context import RestoreContext
 from restore_service.events import Restore
 from shared.crashpoints import CrashPoint
@@ -16,6 +17,8 @@ from shared.eventstore import EventMeta, NewEvent
 from shared.messages.topics import RESTORE_EVENTS
 
 LOOK_S: Final = 0.5
+# How often others are told how far it is.
+TELL_S: Final = 1.0
 
 
 class Step(StrEnum):
@@ -52,6 +55,8 @@ class Run:
     meta: EventMeta
     began: float
     last_look: float = 0.0
+    last_told: float | None = None
+    told: int = 0
 
     @property
     def id(self) -> str:
@@ -66,8 +71,21 @@ class Run:
             return
         self.last_look = time.monotonic()
         with self.context.transaction("looking for a cancellation") as conn:
-            if self.context.history.load(conn, self.id).cancel_requested:
+            restore = self.context.history.load(conn, self.id)
+            if restore.cancel_requested:
                 raise Cancelled("the restore was cancelled")
+            if not restore.ended:
+                self._tell(conn)
+
+    def _tell(self, conn: Connection) -> None:
+        """Publish how far it is, in a stream of its own: nothing is decided there."""
+        if time.monotonic() - (self.last_told or self.began) < TELL_S:
+            return
+        data = {"restore_id": self.id} | self.context.progress.of(self.id)
+        event = NewEvent(ev.PROGRESSED, data, RESTORE_EVENTS)
+        self.context.store.append(conn, f"progress-{self.id}", self.told, [event], self.meta)
+        self.last_told = time.monotonic()
+        self.told += 1
 
     def step(self, step: Step, total_bytes: int | None = None) -> None:
         """Begin a step that can still be given up."""
@@ -79,10 +97,10 @@ class Run:
         STEP_POINTS[step].reach()
         self.context.progress.step(self.id, step, total_bytes)
 
-    def advance(self, done_bytes: int) -> None:
+    def advance(self, done_bytes: int, rows: int = 0) -> None:
         """Show how far the step is, and go on or give up."""
+        self.context.progress.advance(self.id, done_bytes, rows)
         self.look()
-        self.context.progress.advance(self.id, done_bytes)
 
     def append(self, conn: Connection, events: list[NewEvent]) -> None:
         """Append at the version that this run knows. Raises ConcurrencyConflict."""

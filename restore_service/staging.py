@@ -28,6 +28,8 @@ from shared.instance.tables import list_tables
 log = structlog.get_logger(__name__)
 
 INSTANCE = "instance"
+# Gets the bytes read of the archive and the rows loaded so far, and may raise.
+OnLoaded = Callable[[int, int], None]
 _SPLIT_BYTES = 1 << 20
 DROP_WAIT_MS = 2000
 _STAGING = re.compile(r"^instance_staging_[0-9a-f]{32}$")
@@ -69,7 +71,7 @@ def load_staging(
     archive: ArchiveReader,
     schema: str,
     root: RootKey,
-    on_progress: Callable[[int], None],
+    on_progress: OnLoaded,
 ) -> Manifest:
     """Make ``schema`` and load every part; return the checked manifest.
 
@@ -80,16 +82,18 @@ def load_staging(
     columns = {
         table.name: [column.name for column in table.columns] for table in list_tables(conn, schema)
     }
+    rows = 0
     for part in read_ahead(archive.parts()):
         if part.table not in columns:
             raise ArchiveMalformed(f"no table {part.table} is known at this schema version")
-        _copy_in(conn, schema, part, columns[part.table], root)
-        on_progress(archive.size_bytes)
+        rows += _copy_in(conn, schema, part, columns[part.table], root)
+        on_progress(archive.size_bytes, rows)
     _check_columns(archive.manifest, columns)
     return archive.manifest
 
 
-def _copy_in(conn: Connection, schema: str, part: Part, columns: list[str], root: RootKey) -> None:
+def _copy_in(conn: Connection, schema: str, part: Part, columns: list[str], root: RootKey) -> int:
+    """Load one part; return how many rows PostgreSQL took."""
     stream: bytes = part.copy
     if part.table == KEYRING:
         # The data keys come unwrapped: they are wrapped here, in the stream, and nowhere else.
@@ -99,9 +103,11 @@ def _copy_in(conn: Connection, schema: str, part: Part, columns: list[str], root
         sql.Identifier(schema, part.table), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
     try:
-        with conn.cursor() as cursor, cursor.copy(query) as copy:
-            for start in range(0, len(stream), _SPLIT_BYTES):
-                copy.write(memoryview(stream)[start : start + _SPLIT_BYTES])
+        with conn.cursor() as cursor:
+            with cursor.copy(query) as copy:
+                for start in range(0, len(stream), _SPLIT_BYTES):
+                    copy.write(memoryview(stream)[start : start + _SPLIT_BYTES])
+            return cursor.rowcount
     except psycopg.DataError as error:
         raise ArchiveMalformed(
             f"PostgreSQL does not take a part of {part.table} ({type(error).__name__})"

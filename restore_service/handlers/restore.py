@@ -11,7 +11,13 @@ from typing import Any
 from uuid import UUID
 
 from restore_service import events as ev
-from restore_service.checks import CheckedArchive, check_archive, check_store, check_target
+from restore_service.checks import (
+    CheckedArchive,
+    check_archive,
+    check_store,
+    check_target,
+    source_bytes,
+)
 from restore_service.context import AcceptedRestore
 from restore_service.fence import Fence, staged_position
 from restore_service.loading import load_again, roll_forward
@@ -76,7 +82,7 @@ def restore_instance(run: Run, accepted: AcceptedRestore) -> None:
 
 def _check(run: Run, accepted: AcceptedRestore) -> CheckedArchive:
     context, command = run.context, accepted.command
-    run.step(Step.CHECK)
+    run.step(Step.CHECK, source_bytes(context, command))
     check_target(context, command)
     with context.transaction("checking the store") as conn:
         check_no_other(run, conn)

@@ -81,10 +81,10 @@ class RehearsalRun:
             self.durations[step.name.lower()] = round(time.monotonic() - began, 3)
             self._timed = None
 
-    def advance(self, done_bytes: int) -> None:
+    def advance(self, done_bytes: int, rows: int = 0) -> None:
         """Show how far the step is, and go on or give up."""
+        self.context.progress.advance(self.id, done_bytes, rows)
         self.look()
-        self.context.progress.advance(self.id, done_bytes)
 
     def estimate(self) -> dict[str, float]:
         """Return how long a restore would take now, and for how much of that writers wait.

@@ -28,7 +28,7 @@ from tests.plugins.faults import Crashing, one_or_all
 from tests.plugins.instance import eventually
 from tests.plugins.live import Json, Live
 
-VICTIMS: Final = ("backup", "postgres", "backup", "kafka", "backup", "postgres", "backup", "all")
+VICTIMS: Final = ("backup", "postgres", "backup", "kafka", "backup", "projector", "backup", "all")
 ENDS_WITHIN_S: Final = 30.0
 
 

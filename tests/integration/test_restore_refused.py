@@ -205,30 +205,14 @@ def test_a_part_of_the_instance_is_refused(live: Live, given: Given) -> None:
 
 
 @pytest.mark.usefixtures("unchanged")
-@pytest.mark.parametrize(
-    ("make", "drop"),
-    [
-        ("CREATE VIEW public.outside AS SELECT id FROM instance.projects", "VIEW public.outside"),
-        (
-            "CREATE TABLE public.outside (p uuid REFERENCES instance.projects)",
-            "TABLE public.outside",
-        ),
-        ("CREATE PUBLICATION outside FOR TABLE instance.projects", "PUBLICATION outside"),
-        (
-            "CREATE FUNCTION public.outside(instance.projects) RETURNS int LANGUAGE sql RETURN 1",
-            "FUNCTION public.outside",
-        ),
-    ],
-)
-def test_what_depends_on_the_store_from_outside_is_named(
-    live: Live, given: Given, make: str, drop: str
-) -> None:
+def test_what_depends_on_the_store_from_outside_is_named(live: Live, given: Given) -> None:
+    """Of every kind: tests/integration/test_restore_rights.py."""
     with live.admin() as conn:
-        conn.execute(make.encode())
+        conn.execute("CREATE VIEW public.outside AS SELECT id FROM instance.projects")
         try:
             ended = live.restore(given.backup, given.key)
         finally:
-            conn.execute(f"DROP {drop}".encode())
+            conn.execute("DROP VIEW public.outside")
     assert ended["error"]["code"] == DependentObjects.code
     assert "outside" in ended["error"]["message"]
 

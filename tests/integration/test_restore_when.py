@@ -109,5 +109,7 @@ def test_outside_of_the_window_it_takes_a_reason_and_notice_is_given_and_ended(
         told = told_of(stack)
     first = [kind for kind, restore_id in told if restore_id == ended["restore_id"]]
     assert first.index(ev.NOTICE_GIVEN) < first.index(ev.CUT_OVER) < first.index(ev.NOTICE_OVER)
+    # Whoever waits for more than a second is told how far it is, too.
+    assert ev.PROGRESSED in first[first.index(ev.NOTICE_GIVEN) : first.index(ev.CUT_OVER)]
     second = [kind for kind, restore_id in told if restore_id == asked["restore_id"]]
     assert (ev.NOTICE_GIVEN in second) == (ev.NOTICE_OVER in second)
