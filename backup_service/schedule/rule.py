@@ -14,6 +14,7 @@ import calendar
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -23,7 +24,7 @@ _MAX_CHARS = 200
 _HOURS = 24
 # No zone of this century shows the same for longer than an hour twice.
 _LONGEST_REPEAT = timedelta(hours=3)
-_MINUTE = timedelta(minutes=1)
+_MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -48,28 +49,29 @@ class Rule:
 
     def last_until(self, moment: datetime, behind: datetime) -> datetime | None:
         """Return the last moment up to ``moment`` and behind ``behind``, or None."""
-        reach = _MINUTE
+        first = next(self.after(behind), None)
+        if first is None or first > moment:
+            return None
+        reach = _HOUR
         while True:
             # Nothing looks back: it is looked for from further and further away.
-            start = max(behind, moment - reach)
             found = None
-            for one in self.after(start):
+            for one in self.after(max(behind, moment - reach)):
                 if one > moment:
                     break
                 found = one
-            if found is not None or start == behind:
+            if found is not None:
                 return found
-            reach *= 2
+            reach *= 4
 
     def _candidates(self, local: datetime) -> Iterator[datetime]:
         # Without a zone the library goes by wall clocks alone.
-        wall = local.replace(tzinfo=None)
-        walls = CronSim(self.expression, wall)
-        if len(walls.hours) == _HOURS:
+        start = local.replace(tzinfo=None)
+        if _is_for_every_hour(self.expression):
             # Times that have been for the first time may come for the second.
-            yield from _real_hours(CronSim(self.expression, wall - _LONGEST_REPEAT), self.zone)
+            yield from _real_hours(CronSim(self.expression, start - _LONGEST_REPEAT), self.zone)
             return
-        for wall in walls:
+        for wall in CronSim(self.expression, start):
             if self.month_day is None or _is_month_day(wall, self.month_day):
                 yield _first_moment(wall, self.zone)
 
@@ -103,6 +105,11 @@ def read_expression(text: str) -> str:
     return expression
 
 
+@lru_cache(maxsize=64)
+def _is_for_every_hour(expression: str) -> bool:
+    return len(CronSim(expression, datetime(2000, 1, 1)).hours) == _HOURS
+
+
 def _is_month_day(wall: datetime, day: int) -> bool:
     return wall.day == min(day, calendar.monthrange(wall.year, wall.month)[1])
 
@@ -127,9 +134,6 @@ def _real_hours(walls: Iterator[datetime], zone: ZoneInfo) -> Iterator[datetime]
 
 def _moments(wall: datetime, zone: ZoneInfo) -> list[datetime]:
     """Return when a wall clock shows ``wall``: once, twice, or never."""
-    found = []
-    for fold in (0, 1):
-        moment = wall.replace(tzinfo=zone, fold=fold).astimezone(UTC)
-        if moment not in found and moment.astimezone(zone).replace(tzinfo=None) == wall:
-            found.append(moment)
-    return found
+    before, after = (wall.replace(tzinfo=zone, fold=n).astimezone(UTC) for n in (0, 1))
+    # PEP 495: in a gap it is the other way round.
+    return [before] if before == after else [before, after] if before < after else []

@@ -36,7 +36,7 @@ def ticks_between(schedule: Schedule, behind: datetime, until: datetime) -> list
     return list(takewhile(lambda at: at <= until, schedule.rule.after(behind)))
 
 
-@settings(max_examples=scaled(400))
+@settings(max_examples=scaled(200))
 @given(st.integers(0, 2**64 - 1))
 def test_no_tick_is_lost_or_doubled_whenever_the_service_runs(seed: int) -> None:
     chance = random.Random(seed)
