@@ -62,7 +62,7 @@ class Replicas:
     def _write_lists(self) -> None:
         place = self._backing.context.settings.place
         key = self._backing.restorer.public.raw.hex()
-        issuers = {ISSUER: {"public_key": key, "permissions": ["announce_restore"]}}
+        issuers = {ISSUER: {"public_key": key, "permissions": ["announce_restore", "configure"]}}
         signer = {"this-place": {"public_key": self._backing.context.signer.public.raw.hex()}}
         write_secret_file(place.issuers_file, tomli_w.dumps(issuers).encode())
         write_secret_file(place.trusted_signers_file, tomli_w.dumps(signer).encode())

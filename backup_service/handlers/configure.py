@@ -42,8 +42,8 @@ from shared.instance.reading import ACTOR, EPOCH
 from shared.instance.stored import Written, wait_until_stored
 from shared.messages.topics import BACKUP_EVENTS, INSTANCE_EVENTS
 
-DECIDED = CrashPoint("backup.configure.uncommitted")
-TOLD = CrashPoint("backup.configure.committed")
+DECIDED = CrashPoint("configuration.uncommitted")
+TOLD = CrashPoint("configuration.committed")
 
 WAIT_S: Final = 15.0
 _POLL_S: Final = 0.02

@@ -20,8 +20,8 @@ from shared.eventstore import EventMeta, NewEvent, StoredEvent
 from shared.instance.position import read_position
 from shared.messages.topics import BACKUP_EVENTS
 
-TAKING = CrashPoint("backup.change.uncommitted")
-TAKEN = CrashPoint("backup.change.committed")
+TAKING = CrashPoint("schedule.change.uncommitted")
+TAKEN = CrashPoint("schedule.change.committed")
 
 
 def follow_changes(context: BackupContext) -> None:

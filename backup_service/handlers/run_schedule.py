@@ -34,9 +34,9 @@ from shared.messages.topics import BACKUP_EVENTS
 
 log = structlog.get_logger(__name__)
 
-DUE = CrashPoint("backup.tick.due")
-TAKING = CrashPoint("backup.tick.uncommitted")
-TAKEN = CrashPoint("backup.tick.committed")
+DUE = CrashPoint("schedule.tick.due")
+TAKING = CrashPoint("schedule.tick.uncommitted")
+TAKEN = CrashPoint("schedule.tick.committed")
 
 # Set back by more than this, a clock was wrong before, and ticks go on from what it shows now.
 SET_BACK: Final = timedelta(hours=1)
