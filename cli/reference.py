@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -77,13 +78,23 @@ def settings_page() -> str:
 
 def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
-        inner = field.annotation
+        inner = _section(field.annotation)
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from _rows(inner, f"{prefix}{name}.")
             continue
         shown = getattr(inner, "__name__", None) if isinstance(inner, type) else None
         kind = (shown or str(inner).replace("typing.", "")).replace("|", "or")
         yield f"| `{prefix}{name}` | {kind} | {_default(field)} | {field.description or ''} |"
+
+
+def _section(annotation: Any) -> Any:
+    """Return the section that an optional one is, anything else as it is."""
+    models = [
+        inner
+        for inner in get_args(annotation)
+        if isinstance(inner, type) and issubclass(inner, BaseModel)
+    ]
+    return models[0] if models else annotation
 
 
 def _default(field: FieldInfo) -> str:

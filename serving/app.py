@@ -34,6 +34,20 @@ from shared.errors import (
 )
 
 PROBLEM = "application/problem+json"
+# On every answer. A page may load its own files and says so itself; an API's answer loads nothing.
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": (
+        "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    ),
+    "X-Frame-Options": "DENY",
+    # Our own pages say where a form comes from; nobody else learns where somebody was.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cache-Control": "no-store",
+}
 # What a client may choose for itself; anything else could break a log line.
 _CORRELATION_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 
@@ -106,8 +120,10 @@ def create_app(
     @app.after_request
     def leave(response: Response) -> Response:
         response.headers["X-Correlation-Id"] = g.get("correlation_id", "")
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers.setdefault("Cache-Control", "no-store")
+        for name, value in SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
+        if request.is_secure:
+            response.headers["Strict-Transport-Security"] = "max-age=31536000"
         requests_total.labels(service, request.endpoint or "none", response.status_code).inc()
         return response
 

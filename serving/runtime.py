@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,11 @@ from typing import Any
 
 import structlog
 from cheroot import wsgi
+from cheroot.ssl.builtin import BuiltinSSLAdapter
 
+from serving.proxies import TrustedProxies
+from shared.errors import UnknownSetting
+from shared.secretfiles import read_secret_file
 from shared.settings import HttpSettings
 
 log = structlog.get_logger(__name__)
@@ -70,14 +75,7 @@ class ServiceRuntime:
         """Serve until SIGTERM, SIGINT or a dead worker; return the exit code."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
-        server = wsgi.Server(
-            (http.host, http.port),
-            app,
-            numthreads=http.threads,
-            request_queue_size=128,
-            shutdown_timeout=5,
-            server_name=self.name,
-        )
+        server = build_server(self.name, app, http)
         server.prepare()
         for worker in [*self._last_workers, *self._workers]:
             worker.start()
@@ -114,3 +112,36 @@ class ServiceRuntime:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         log.info("service.stopping", service=self.name, signal=signal.Signals(number).name)
         self.stop.set()
+
+
+def build_server(name: str, app: Any, http: HttpSettings) -> wsgi.Server:
+    """Return the HTTP server of ``http``: TLS if it is set, and whose headers are believed.
+
+    Raises UnknownSetting when certificate and key cannot be used.
+    """
+    server = wsgi.Server(
+        (http.host, http.port),
+        TrustedProxies(app, http.trusted_proxies),
+        numthreads=http.threads,
+        request_queue_size=128,
+        shutdown_timeout=5,
+        server_name=name,
+    )
+    server.ssl_adapter = _tls(http)
+    return server
+
+
+def _tls(http: HttpSettings) -> Any:
+    """Return what speaks TLS for the server, or None. Raises UnknownSetting."""
+    if http.tls_cert_file is None or http.tls_key_file is None:
+        return None
+    # A key that others can read is refused here, as every secret file is.
+    read_secret_file(http.tls_key_file)
+    try:
+        adapter = BuiltinSSLAdapter(str(http.tls_cert_file), str(http.tls_key_file))
+    except (OSError, ssl.SSLError) as error:
+        raise UnknownSetting(
+            f"http.tls_cert_file and http.tls_key_file do not fit together ({type(error).__name__})"
+        ) from None
+    adapter.context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return adapter

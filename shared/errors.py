@@ -604,6 +604,11 @@ class PostgresUnavailable(UnavailableError):
     code = "postgres.unavailable"
 
 
+class OidcUnavailable(UnavailableError):
+    code = "access.provider_unavailable"
+    hint = "The sign-in provider does not answer as it should; sign in with a password meanwhile."
+
+
 class SignInBusy(UnavailableError):
     code = "access.busy"
     hint = "Too many sign-ins at once. Try again; the operator's token and API tokens still work."

@@ -11,10 +11,10 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError, model_validator
 
 from shared.crashpoints import ENV as CRASH_POINTS
 from shared.errors import UnknownSetting
@@ -87,6 +87,21 @@ class HttpSettings(Section):
     port: int = Field(ge=0, le=65535)
     threads: int = Field(default=16, ge=2, le=512)
     token_file: Path = Field(description="A 0600 file with the operator's token.")
+    tls_cert_file: Path | None = Field(
+        default=None, description="PEM file with the certificate and its chain: speak TLS."
+    )
+    tls_key_file: Path | None = Field(default=None, description="PEM file with its key, 0600.")
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        default=(),
+        description="Networks whose X-Forwarded-For and X-Forwarded-Proto are believed; nobody "
+        "else's are.",
+    )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file are named together or not at all")
+        return self
 
 
 class WebSettings(Section):

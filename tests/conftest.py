@@ -9,4 +9,5 @@ pytest_plugins = [
     "tests.plugins.live",
     "tests.plugins.browser",
     "tests.plugins.faults",
+    "tests.plugins.oidc",
 ]

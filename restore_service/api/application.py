@@ -13,6 +13,8 @@ from restore_service.receipts import ReceiptHolders
 from restore_service.web.pages import add_pages
 from serving.access import Access
 from serving.access.bootstrap import Bootstrap
+from serving.access.oidc_routes import create_oidc_routes
+from serving.access.provider import Provider
 from serving.access.routes import create_access_routes
 from serving.access.tokens import TokenHolders
 from serving.app import Readiness, create_app
@@ -54,6 +56,8 @@ def create_http(
         on_refusal=refusals.refused,
     )
     app.register_blueprint(create_access_routes(access))
+    if access.settings.oidc is not None:
+        app.register_blueprint(create_oidc_routes(access, Provider(access.settings.oidc)))
     app.register_blueprint(create_routes(context))
     app.register_blueprint(create_rehearsal_routes(context))
     app.register_blueprint(create_approval_routes(context))

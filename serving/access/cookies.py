@@ -8,7 +8,7 @@ set it.
 from __future__ import annotations
 
 import hmac
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -44,6 +44,7 @@ def set_cookie(
     value: str,
     *,
     max_age_s: int | None = None,
+    same_site: Literal["Strict", "Lax"] = "Strict",
 ) -> None:
     """Set a cookie that no script reads and no other site sends."""
     response.set_cookie(
@@ -53,7 +54,7 @@ def set_cookie(
         path="/",
         secure=request.is_secure,
         httponly=True,
-        samesite="Strict",
+        samesite=same_site,
     )
 
 

@@ -34,7 +34,7 @@ from shared.errors import BootstrapSpent
 COOKIE_BYTES: Final = 32
 # Ended sessions are kept for so long, to tell whoever comes back why.
 KEPT: Final = timedelta(days=1)
-Method = Literal["password", "bootstrap"]
+Method = Literal["password", "bootstrap", "oidc"]
 
 ENDINGS: Final = {
     "signed_out": "you signed out",
@@ -86,15 +86,23 @@ class Ended:
 
 
 def begin_session(
-    access: Access, conn: Connection, who: Person | Credential, method: Method
+    access: Access,
+    conn: Connection,
+    who: Person | Credential,
+    method: Method,
+    proven_at: datetime | None = None,
 ) -> tuple[str, Session]:
-    """Store a new session; return the cookie's value, which is nowhere else, and the session."""
+    """Store a new session; return the cookie's value, which is nowhere else, and the session.
+
+    ``proven_at`` is when somebody else saw the proof; None for a proof that was seen just now.
+    """
     now = access.clock.now()
+    proven = min(proven_at or now, now)
     value = secrets.token_urlsafe(COOKIE_BYTES)
     if isinstance(who, Person):
         row = SessionRow(
             uuid4(), method, who.user_id, who.username, who.epoch, who.credential, who.rights,
-            now, now, now, None,
+            now, now, proven, None,
         )  # fmt: skip
     else:
         row = SessionRow(
@@ -106,7 +114,7 @@ def begin_session(
         "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             row.session_id, _digest(value), method, row.user_id, row.username, row.epoch,
-            row.credential, row.rights, now, now, now,
+            row.credential, row.rights, now, now, row.proven_at,
         ),
     )  # fmt: skip
     return value, _opened(access, row, _caller(row, who), value)

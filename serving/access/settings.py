@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from shared.settings import Section
+
+
+class OidcSettings(Section):
+    """An OpenID Connect provider that people sign in with: code flow with PKCE."""
+
+    issuer: str = Field(
+        pattern=r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])([:/]|$))",
+        description="The provider's issuer, exactly as it calls itself; https but for loopback.",
+    )
+    client_id: str = Field(min_length=1)
+    client_secret_file: Path | None = Field(
+        default=None, description="A 0600 file with the client's secret; none for a public client."
+    )
+    redirect_url: str = Field(
+        pattern=r"^https?://.+/api/v1/session/oidc/callback$",
+        description="Where the provider sends a person back to: https://HOST/api/v1/session/oidc/callback.",
+    )
+    scope: str = Field(default="openid profile email", pattern=r"(^| )openid( |$)")
+    claim: str = Field(
+        default="preferred_username", min_length=1,
+        description="The claim that is the name of a user of the instance; `email` counts only "
+        "when the provider says that it is verified.",
+    )  # fmt: skip
+    tls_ca_file: Path | None = Field(default=None, description="Who signs its certificate.")
 
 
 class AccessSettings(Section):
@@ -20,6 +46,9 @@ class AccessSettings(Section):
         description="How old the proof of identity may be of whoever views a key, restores, "
         "deletes or makes a token.",
     )  # fmt: skip
+    oidc: OidcSettings | None = Field(
+        default=None, description="The section of a provider that people sign in with, if any."
+    )
     idle_s: int = Field(
         default=30 * 60, ge=1, le=7 * 86_400, description="A web session unused for so long ends."
     )
