@@ -27,6 +27,7 @@ from serving.access.bootstrap import read_credential
 from serving.access.cookies import CSRF_HEADER, cookie_name
 from serving.access.people import person_named
 from serving.access.sessions import begin_session
+from serving.access.settings import OidcSettings
 from serving.access.tokens import NewToken, create_token, revoke_token
 from serving.app import Readiness
 from serving.audit import RefusalAudit
@@ -44,6 +45,14 @@ Headers = dict[str, str]
 TOKEN_PERMISSIONS: Final = sorted(PERMISSIONS - {"approve"})
 BOOTSTRAP_TOKEN: Final = "the bootstrap credential"
 RECEIPT_SECRET: Final = "the receipt's secret"
+
+
+# A provider that does not answer: its routes are there all the same.
+NOWHERE: Final = OidcSettings(
+    issuer="http://127.0.0.1:1",
+    client_id="secryn",
+    redirect_url="http://localhost/api/v1/session/oidc/callback",
+)
 
 
 @dataclass
@@ -71,8 +80,10 @@ class House:
         stack.callback(backup.pool.close)
         stack.callback(restoring.context.pool.close)
         access = restore_application.access_of(restoring.context, clock)
+        access = replace(access, settings=access.settings.model_copy(update={"oidc": NOWHERE}))
         of_backup = replace(
             backup_application.access_of(backup),
+            settings=access.settings,
             instance_id=access.instance_id,
             bootstrap_file=access.bootstrap_file,
         )

@@ -32,7 +32,7 @@ def create_hold_routes(context: BackupContext) -> Blueprint:
         )
 
     @routes.post("/<backup_id>/delete")
-    @requires("delete")
+    @requires("delete", proven=True)
     def delete(backup_id: str) -> Response:
         command = parse_command(DeleteBackup, json_body())
         return jsonify(

@@ -45,7 +45,7 @@ def create_retention_routes(context: BackupContext) -> Blueprint:
         return jsonify(preview_retention(context, RetentionPolicy.read(proposed.value)))
 
     @routes.post("/runs")
-    @requires("delete")
+    @requires("delete", proven=True)
     def run() -> tuple[Response, int]:
         command = parse_command(RunRetention, json_body())
         return jsonify(request_retention(context, command, http_requester())), 202
