@@ -14,6 +14,7 @@ from backup_service.keys.recipients import NamedRecipients
 from backup_service.keys.waiting import WaitingKeys
 from backup_service.keys.watch import KeyWatch
 from backup_service.leases import migrate_leases
+from backup_service.operations import Operations
 from backup_service.retention.runs import migrate_runs
 from backup_service.schedule.leader import ScheduleLeader
 from backup_service.settings import BackupServiceSettings
@@ -53,6 +54,7 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
         kafka=kafka,
         store=store,
         history=History(store),
+        operations=Operations(store),
         audit=AuditTrail(store, SERVICE),
         keys=WaitingKeys(settings.keys),
         recipients=NamedRecipients(),
@@ -66,7 +68,8 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
     )
     with pool.connection() as conn:
         store.migrate(conn)
-        context.history.migrate(conn)
+        for model in context.read_models:
+            model.migrate(conn)
         context.keys.migrate(conn)
         context.recipients.migrate(conn)
         migrate_leases(conn)

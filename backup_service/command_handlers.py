@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from backup_service.commands import (
@@ -34,11 +34,13 @@ from backup_service.handlers.apply_retention import request_retention
 from backup_service.handlers.configure import configure, confirm
 from backup_service.handlers.delete_backup import delete_backup
 from backup_service.handlers.hold_backup import hold_backup, release_backup
+from backup_service.handlers.note_operation import note_operation
 from backup_service.handlers.note_rehearsal import note_rehearsal
 from backup_service.handlers.note_restore import note_restore
 from backup_service.handlers.note_use import USES, note_use
 from backup_service.handlers.request_backup import cancel_running, request_backup
 from backup_service.handlers.run_now import RUN_SCHEDULE, parse_run_now, run_now
+from backup_service.operations.fold import FOLLOWED
 from serving.command_topic import Handle
 from serving.requester import Requester
 from shared.eventstore.follower import Handle as HandleEvent
@@ -49,6 +51,8 @@ from shared.messages.between import (
     REHEARSED,
     RESTORE_COMPLETED,
 )
+
+NoteEvent = Callable[[BackupContext, CloudEvent, Issuer], None]
 
 
 def command_handlers(context: BackupContext) -> dict[str, Handle]:
@@ -96,14 +100,14 @@ def _confirm(
 
 
 def restore_event_handlers(context: BackupContext) -> Mapping[str, HandleEvent]:
-    """Return what each event of restore_service does here."""
-    return {kind: partial(note_use, context) for kind in USES} | {
-        REHEARSED: partial(note_rehearsal, context),
-        REHEARSAL_FAILED: partial(note_rehearsal, context),
-        RESTORE_COMPLETED: partial(_note_completed, context),
-    }
+    """Return what each event of restore_service does here: all are noted, some do more."""
+    more: dict[str, list[NoteEvent]] = {kind: [note_use] for kind in USES}
+    more |= {REHEARSED: [note_rehearsal], REHEARSAL_FAILED: [note_rehearsal]}
+    more[RESTORE_COMPLETED] = [note_use, note_restore]
 
+    def handle(event: CloudEvent, issuer: Issuer) -> None:
+        # Each in a transaction of its own: what ends in between is told again, and found there.
+        for note in (note_operation, *more.get(event.type, ())):
+            note(context, event, issuer)
 
-def _note_completed(context: BackupContext, event: CloudEvent, issuer: Issuer) -> None:
-    note_use(context, event, issuer)
-    note_restore(context, event, issuer)
+    return dict.fromkeys({*FOLLOWED, *more}, handle)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from backup_service.history import History
 from backup_service.keys.recipients import NamedRecipients
 from backup_service.keys.waiting import WaitingKeys
+from backup_service.operations import Operations
+from backup_service.readmodel import ReadModel
 from backup_service.settings import BackupServiceSettings
 from serving.progress import ProgressBoard
 from shared.audit import AuditEntry, AuditTrail
@@ -32,6 +34,7 @@ class BackupContext:
     kafka: Kafka
     store: EventStore
     history: History
+    operations: Operations
     audit: AuditTrail
     keys: WaitingKeys
     recipients: NamedRecipients
@@ -42,6 +45,11 @@ class BackupContext:
     issuers: IssuerRegistry
     progress: ProgressBoard
     stop: threading.Event
+
+    @property
+    def read_models(self) -> tuple[ReadModel, ...]:
+        """Return all that is folded from the service's events."""
+        return (self.history, self.operations)
 
     def record(self, entry: AuditEntry, correlation_id: str) -> None:
         """Record an audit entry in a transaction of its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from backup_service.holds import with_hold, without_hold
@@ -55,6 +56,8 @@ RESTORE_USES = PREFIX + "restore_uses.v1"
 RETENTION_REQUESTED = PREFIX + "retention_requested.v1"
 RETENTION_APPLIED = PREFIX + "retention_applied.v1"
 RETENTION_FAILED = PREFIX + "retention_failed.v1"
+# What restore_service told, kept for the list of operations; published nowhere.
+OPERATION_NOTED = PREFIX + "operation_noted.v1"
 
 _STATES = {
     REQUESTED: "requested",
@@ -69,9 +72,12 @@ _STATES = {
 ENDED = frozenset({"created", "failed", "cancelled", "purging", "purged"})
 
 
+BACKUP_STREAM = "backup-"
+
+
 def stream_of(backup_id: object) -> str:
     """Return the name of a backup's stream."""
-    return f"backup-{backup_id}"
+    return f"{BACKUP_STREAM}{backup_id}"
 
 
 def log_stream_of(command_id: object) -> str:
@@ -117,10 +123,31 @@ def _nothing(_backup: Backup, _event: StoredEvent) -> None:
 _KEY = dict.fromkeys(
     ("key_state", "key_expires_at", "key_viewed_by", "key_viewed_at", "key_expired_at")
 )
+# What is shown of every backup, whatever has happened to it yet.
+_NOTHING_YET: dict[str, Any] = _KEY | {
+    "started_at": None,
+    "offset": None,
+    "size_bytes": None,
+    "duration_s": None,
+    "sha256": None,
+    "location": None,
+    "proven_at": None,
+    "intact": None,
+    "last_verified_at": None,
+    "last_verification": None,
+    "rehearsed_at": None,
+    "rehearsal": None,
+    "holds": [],
+    "restores": {},
+    "purge": None,
+    "purged_at": None,
+    "purged": None,
+    "error": None,
+}
 
 
 def _requested(backup: Backup, event: StoredEvent) -> None:
-    backup.facts = _KEY | {
+    backup.facts = _NOTHING_YET | {
         "reason": event.data["reason"],
         "requested_by": event.actor,
         "requested_at": event.occurred_at.isoformat(),
@@ -130,19 +157,11 @@ def _requested(backup: Backup, event: StoredEvent) -> None:
         # None: somebody asked for it. Else the kind is "schedule" or "changes".
         "trigger": event.data.get("trigger"),
         "correlation_id": event.correlation_id,
-        "offset": None,
-        "size_bytes": None,
-        "sha256": None,
-        "location": None,
-        "rehearsed_at": None,
-        "rehearsal": None,
-        "holds": [],
-        "restores": {},
-        "purge": None,
-        "purged_at": None,
-        "purged": None,
-        "error": None,
     }
+
+
+def _started(backup: Backup, event: StoredEvent) -> None:
+    backup.facts |= {"started_at": event.occurred_at.isoformat()}
 
 
 def _created(backup: Backup, event: StoredEvent) -> None:
@@ -158,33 +177,33 @@ def _adopted(backup: Backup, event: StoredEvent) -> None:
     """What the receipt says, as if its own events had told it; and that it was adopted."""
     receipt = event.data["receipt"]
     own = receipt["key_fingerprint"] is None
-    backup.facts = {name: value for name, value in receipt.items() if name != "backup_id"} | {
-        "requested_at": receipt["started_at"],
-        "created_at": receipt["proven_at"],
-        "recipients": receipt["recipient_fingerprints"] if own else [],
-        "at_position": receipt["behind"],
-        # The receipt does not say.
-        "wait_for_restore": None,
-        "trigger": None,
-        "correlation_id": event.correlation_id,
-        "location": event.data["location"],
-        "rehearsed_at": None,
-        "rehearsal": None,
-        "holds": [],
-        "restores": {},
-        "purge": None,
-        "purged_at": None,
-        "purged": None,
-        "error": None,
-        "adopted_by": event.actor,
-        "adopted_at": event.occurred_at.isoformat(),
-        "trusted_by": event.data["trusted_by"],
-    }
+    told = {name: value for name, value in receipt.items() if name != "backup_id"}
+    backup.facts = (
+        _NOTHING_YET
+        | told
+        | {
+            "requested_at": receipt["started_at"],
+            "created_at": receipt["proven_at"],
+            "recipients": receipt["recipient_fingerprints"] if own else [],
+            "at_position": receipt["behind"],
+            # The receipt does not say.
+            "wait_for_restore": None,
+            "trigger": None,
+            "correlation_id": event.correlation_id,
+            "location": event.data["location"],
+            "adopted_by": event.actor,
+            "adopted_at": event.occurred_at.isoformat(),
+            "trusted_by": event.data["trusted_by"],
+        }
+    )
     backup.facts |= {name: event.data.get(name) for name in _KEY}
 
 
 def _failed(backup: Backup, event: StoredEvent) -> None:
     backup.facts |= {"error": event.data["error"], "ended_at": event.occurred_at.isoformat()}
+    if backup.facts["started_at"] is not None:
+        took = event.occurred_at - datetime.fromisoformat(backup.facts["started_at"])
+        backup.facts["duration_s"] = round(took.total_seconds(), 3)
 
 
 def _cancel_requested(backup: Backup, _event: StoredEvent) -> None:
@@ -209,6 +228,7 @@ def _key_expired(backup: Backup, event: StoredEvent) -> None:
 
 def _verified(backup: Backup, event: StoredEvent) -> None:
     backup.facts |= {
+        "intact": event.data["outcome"]["intact"],
         "last_verified_at": event.occurred_at.isoformat(),
         "last_verification": event.data["outcome"],
     }
@@ -268,6 +288,7 @@ def _restore_uses(backup: Backup, event: StoredEvent) -> None:
 
 _FACTS = {
     REQUESTED: _requested,
+    STARTED: _started,
     CREATED: _created,
     ADOPTED: _adopted,
     FAILED: _failed,

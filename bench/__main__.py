@@ -12,7 +12,19 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
-from bench import age, archive, backup, fold, growth, load, preview, projector, restore, versus
+from bench import (
+    age,
+    archive,
+    backup,
+    fold,
+    growth,
+    history,
+    load,
+    preview,
+    projector,
+    restore,
+    versus,
+)
 from bench.figure import Figure
 from bench.machine import DEFAULT_SCALE, Machine, tell
 from shared.logs import configure_logs
@@ -28,6 +40,7 @@ SECTIONS: dict[str, Callable[[Machine], list[Figure]]] = {
     "versus": versus.run,
     "preview": preview.run,
     "growth": growth.run,
+    "history": history.run,
 }
 
 

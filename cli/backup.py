@@ -10,11 +10,10 @@ import typer
 
 from cli.connect import connected
 from cli.holds import BackupId, delete, hold, release
-from cli.keystate import told_key
+from cli.listing import list_backups
 from cli.options import DEFAULT_STATE, Json, State
 from cli.output import command, emit
 from cli.progress import shown
-from cli.protection import recovery_line
 from shared.client import BackupClient
 from shared.errors import BackupFailedError, Cancelled, UsageError, error_class
 
@@ -136,38 +135,7 @@ def _tell(backup: dict[str, Any], key_file: Path | None) -> None:
         typer.echo(f"The key is in {key_file}. {KEY_WARNING}")
 
 
-@app.command("list")
-@command
-def list_backups(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
-    """Show the history, the newest first."""
-    with connected(state) as stack:
-        found = stack.backups.list()
-
-    def tell() -> None:
-        if not found["backups"]:
-            typer.echo("No backups yet. Make one: secryn backup create --wait")
-        for backup in found["backups"]:
-            typer.echo(
-                f"{backup['backup_id']}  {backup['state']:<9}  offset {backup.get('offset') or '-'}"
-                f"  {backup.get('size_bytes') or 0:>13,} bytes  {backup.get('requested_at', '')}"
-                f"  {told_key(backup)}  {backup.get('reason') or ''}{_proven(backup)}"
-            )
-        typer.echo(recovery_line(found["recovery_point"]))
-
-    emit(found, as_json, tell)
-
-
-def _proven(backup: dict[str, Any]) -> str:
-    """Say what the last rehearsal found."""
-    rehearsal, at = backup.get("rehearsal"), backup.get("rehearsed_at")
-    if rehearsal is None:
-        return ""
-    found = {
-        "restorable": "restorable, proven",
-        "differs": "DIFFERS from the log, seen",
-        "failed": f"NOT restorable ({rehearsal['code']}), seen",
-    }
-    return f"  [{found[rehearsal['outcome']]} at {at}]"
+app.command("list")(list_backups)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from shared.client import (
     BackupClient,
     ConfigurationClient,
     KeyClient,
+    OperationsClient,
     RehearsalClient,
     RestoreClient,
     RetentionClient,
@@ -37,6 +38,7 @@ class Connected:
     restores: RestoreClient
     rehearsals: RehearsalClient
     access: AccessClient
+    operations: OperationsClient
     instance_id: str
     environment: str
     environment_kind: str
@@ -71,6 +73,7 @@ def connected(state: Path, token_file: Path | None = None) -> Iterator[Connected
             RestoreClient(restore),
             RehearsalClient(restore),
             AccessClient(backup),
+            OperationsClient(backup),
             str(place.instance_id),
             place.environment,
             place.environment_kind,

@@ -15,6 +15,7 @@ COMMANDS = {
     "status": "cli.stack",
     "bootstrap": "cli.stack",
     "demo": "cli.demo",
+    "operations": "cli.operations",
 }
 GROUPS = {
     "sample": "cli.sample",
@@ -23,6 +24,7 @@ GROUPS = {
     "key": "cli.key",
     "schedule": "cli.schedule",
     "retention": "cli.retention",
+    "history": "cli.history",
     "restore": "cli.restore",
     "archive": "cli.archive",
     "token": "cli.token",

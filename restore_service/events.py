@@ -12,7 +12,7 @@ from shared.messages import between
 
 PREFIX = "com.secryn.restore."
 REQUESTED = between.RESTORE_REQUESTED
-CHECKED = PREFIX + "checked.v1"
+CHECKED = between.RESTORE_CHECKED
 LOADED = PREFIX + "loaded.v1"
 # How far it is: step, bytes, rows, and an estimate of what is left of the step. Once a second.
 PROGRESSED = PREFIX + "progressed.v1"
@@ -27,11 +27,11 @@ NOTICE_GIVEN = PREFIX + "notice_given.v1"
 NOTICE_OVER = PREFIX + "notice_over.v1"
 UNDONE = PREFIX + "undone.v1"
 PREVIOUS_DROPPED = PREFIX + "previous_dropped.v1"
-APPROVED = PREFIX + "approved.v1"
+APPROVED = between.RESTORE_APPROVED
 START_REQUESTED = PREFIX + "start_requested.v1"
 EXPIRED = between.RESTORE_EXPIRED
 GLASS_BROKEN = PREFIX + "glass_broken.v1"
-POLICY_CHANGED = PREFIX + "approval_policy_changed.v1"
+POLICY_CHANGED = between.APPROVAL_POLICY_CHANGED
 POLICY_CHANGE_REQUESTED = PREFIX + "approval_policy_change_requested.v1"
 RECIPIENT_PUBLISHED = PREFIX + "recipient_published.v1"
 

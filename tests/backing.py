@@ -24,6 +24,7 @@ from backup_service.history import History
 from backup_service.keys.recipients import NamedRecipients
 from backup_service.keys.waiting import WaitingKeys
 from backup_service.leases import migrate_leases
+from backup_service.operations import Operations
 from backup_service.projector.loop import Projector
 from backup_service.projector.settings import FoldSettings
 from backup_service.projector.status import ProjectorStatus
@@ -90,6 +91,7 @@ class Backing:
             kafka=Kafka(settings.kafka, SERVICE),
             store=store,
             history=History(store),
+            operations=Operations(store),
             audit=AuditTrail(store, SERVICE),
             keys=WaitingKeys(settings.keys),
             recipients=NamedRecipients(),
@@ -106,6 +108,7 @@ class Backing:
         with pool.connection() as conn:
             store.migrate(conn)
             context.history.migrate(conn)
+            context.operations.migrate(conn)
             context.keys.migrate(conn)
             context.recipients.migrate(conn)
             migrate_leases(conn)

@@ -17,6 +17,7 @@ from backup_service.history import History
 from backup_service.keys.recipients import NamedRecipients
 from backup_service.keys.waiting import WaitingKeys
 from backup_service.leases import migrate_leases
+from backup_service.operations import Operations
 from backup_service.retention.runs import migrate_runs
 from backup_service.settings import BackupServiceSettings, KeySettings, StorageSettings
 from serving.progress import ProgressBoard
@@ -52,6 +53,7 @@ def offline_context(dsn: str, folder: Path, clock: Clock) -> BackupContext:
         kafka=Kafka(settings.kafka, SERVICE),
         store=store,
         history=History(store),
+        operations=Operations(store),
         audit=AuditTrail(store, SERVICE),
         keys=WaitingKeys(settings.keys),
         recipients=NamedRecipients(),
@@ -66,6 +68,7 @@ def offline_context(dsn: str, folder: Path, clock: Clock) -> BackupContext:
     with pool.connection() as conn:
         store.migrate(conn)
         context.history.migrate(conn)
+        context.operations.migrate(conn)
         context.keys.migrate(conn)
         context.recipients.migrate(conn)
         migrate_leases(conn)

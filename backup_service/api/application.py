@@ -10,6 +10,7 @@ from backup_service.api.configuration import create_configuration_routes
 from backup_service.api.disasters import create_disaster_routes
 from backup_service.api.holds import create_hold_routes
 from backup_service.api.keys import create_key_routes
+from backup_service.api.operations import create_operation_routes
 from backup_service.api.retention import create_retention_routes
 from backup_service.api.routes import create_routes
 from backup_service.api.schedule import create_schedule_routes
@@ -70,6 +71,7 @@ def create_http(
     app.register_blueprint(create_hold_routes(context))
     app.register_blueprint(create_retention_routes(context))
     app.register_blueprint(create_key_routes(context))
+    app.register_blueprint(create_operation_routes(context))
     app.register_blueprint(create_disaster_routes(context))
     app.register_blueprint(create_configuration_routes(context))
     app.register_blueprint(create_schedule_routes(context))

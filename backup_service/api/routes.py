@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 from typing import Any
 from uuid import UUID
@@ -12,17 +13,20 @@ from flask import Blueprint, Response, jsonify, request
 from backup_service.commands import parse_create
 from backup_service.context import BackupContext, object_name, receipt_name
 from backup_service.handlers.download_backup import begin_download, download
+from backup_service.handlers.rebuild_history import PROGRESS, rebuild_history
 from backup_service.handlers.request_backup import cancel_backup, request_backup
 from backup_service.handlers.verify_backup import verify_backup
 from backup_service.handlers.view_key import parse_view, view_key
+from backup_service.history import all_pages, parse_query
+from backup_service.history.query import PAGE_MAX
+from backup_service.history.table import csv_lines
 from backup_service.instance_view import digest_instance, show_instance, show_status
 from backup_service.protection import recovery_point
 from serving.caller import requires
-from serving.requester import http_requester, json_body, number_argument
+from serving.requester import http_requester, json_body
 from shared.database import postgres_faults
 from shared.errors import BackupNotFound, ConflictError, UsageError
 
-PAGE_DEFAULT, PAGE_MAX = 100, 1000
 _RANGE = re.compile(r"^bytes=([0-9]+)-$")
 
 
@@ -39,13 +43,34 @@ def create_routes(context: BackupContext) -> Blueprint:
     @routes.get("/backups")
     @requires("read")
     def list_backups() -> Response:
-        limit = number_argument("limit", PAGE_DEFAULT)
-        if not 1 <= limit <= PAGE_MAX:
-            raise UsageError(f"limit must be from 1 to {PAGE_MAX}")
-        before = number_argument("before", 0) or None
+        query = parse_query(request.args.to_dict(flat=False))
         with postgres_faults("reading the history"), context.pool.connection() as conn:
-            page = context.history.page(conn, limit, before)
+            page = context.history.page(conn, query)
             return jsonify(page | {"recovery_point": recovery_point(context, conn)})
+
+    @routes.get("/backups.csv")
+    @requires("read")
+    def list_as_csv() -> Response:
+        whole = {"limit": [str(PAGE_MAX)]}
+        query = parse_query(request.args.to_dict(flat=False) | whole)
+        lines = csv_lines(all_pages(context.history, context.pool.connection, query))
+        # The first page before anything is sent: what fails by then is a problem, not a torn file.
+        first = next(lines)
+        return Response(
+            (part.encode("utf-8") for part in itertools.chain([first], lines)),
+            content_type="text/csv; charset=utf-8; header=present",
+            headers={"Content-Disposition": 'attachment; filename="backups.csv"'},
+        )
+
+    @routes.post("/history/rebuild")
+    @requires("configure")
+    def rebuild() -> Response:
+        return jsonify(rebuild_history(context, http_requester()))
+
+    @routes.get("/history/rebuild")
+    @requires("read")
+    def rebuilding() -> Response:
+        return jsonify({"state": "idle"} | context.progress.of(PROGRESS))
 
     @routes.get("/backups/<backup_id>")
     @requires("read")

@@ -14,10 +14,11 @@ from backup_service.commands import parse_create
 from backup_service.context import BackupContext
 from backup_service.handlers.request_backup import cancel_backup, request_backup
 from backup_service.handlers.verify_backup import verify_backup
+from backup_service.history import HistoryQuery, parse_query
 from backup_service.instance_view import show_status
 from backup_service.web.words import KEYS, STATES, steps_of
 from serving.caller import requires
-from serving.requester import http_requester, number_argument
+from serving.requester import http_requester
 from serving.web.frame import Frame
 from serving.web.words import ago
 from shared.database import postgres_faults
@@ -38,11 +39,12 @@ def add_backup_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> 
     @pages.get("/backups")
     @requires("read")
     def backups() -> str:
-        before = number_argument("before", 0) or None
+        query = parse_query(request.args.to_dict(flat=False) | {"limit": [str(PAGE_ROWS)]})
         with postgres_faults("reading the history"), context.pool.connection() as conn:
-            page = context.history.page(conn, PAGE_ROWS, before)
+            page = context.history.page(conn, query)
+        first = query.cursor is None
         return render_template(
-            "backups/list.html", page=page, first=before is None, health=_health(context), **words
+            "backups/list.html", page=page, first=first, health=_health(context), **words
         )
 
     @pages.get("/backups/new")
@@ -115,7 +117,7 @@ def _found(context: BackupContext, backup_id: str) -> dict[str, Any]:
 def _health(context: BackupContext) -> dict[str, Any]:
     """Return what the top of the page says; a part that does not answer is named, not hidden."""
     with postgres_faults("reading the history"), context.pool.connection() as conn:
-        newest = context.history.page(conn, PAGE_ROWS, None)["backups"]
+        newest = context.history.page(conn, HistoryQuery(limit=PAGE_ROWS))["backups"]
     proven = next((found for found in newest if found["state"] == "created"), None)
     last = newest[0] if newest else None
     try:

@@ -10,12 +10,12 @@ from shared.eventstore import StoredEvent
 from shared.messages import between
 
 PREFIX = "com.secryn.restore."
-REQUESTED = PREFIX + "rehearsal_requested.v1"
-CHECKED = PREFIX + "rehearsal_checked.v1"
+REQUESTED = between.REHEARSAL_REQUESTED
+CHECKED = between.REHEARSAL_CHECKED
 REHEARSED = between.REHEARSED
 FAILED = between.REHEARSAL_FAILED
 CANCEL_REQUESTED = PREFIX + "rehearsal_cancel_requested.v1"
-CANCELLED = PREFIX + "rehearsal_cancelled.v1"
+CANCELLED = between.REHEARSAL_CANCELLED
 
 # Outcomes of one that came to its end: all that was compared is equal, or something is not.
 RESTORABLE, DIFFERS = "restorable", "differs"

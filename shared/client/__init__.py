@@ -5,6 +5,7 @@ from shared.client.backups import BackupClient
 from shared.client.configuration import ConfigurationClient
 from shared.client.http import ServiceConnection
 from shared.client.keys import KeyClient, KeyRequest, take_key
+from shared.client.operations import OperationsClient
 from shared.client.rehearsals import RehearsalClient
 from shared.client.restores import RestoreClient
 from shared.client.retention import RetentionClient
@@ -15,6 +16,7 @@ __all__ = [
     "ConfigurationClient",
     "KeyClient",
     "KeyRequest",
+    "OperationsClient",
     "RehearsalClient",
     "RestoreClient",
     "RetentionClient",

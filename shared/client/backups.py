@@ -6,10 +6,19 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
-from shared.client.http import POLL_FIRST_S, Json, Progress, ServiceConnection, new_command_id
+from shared.client.http import (
+    POLL_FIRST_S,
+    POLL_LONGEST_S,
+    Json,
+    Progress,
+    ServiceConnection,
+    new_command_id,
+)
 from shared.client.keys import KeyRequest
 from shared.errors import ArchiveAltered, UnavailableError
 from shared.secretfiles import fsync_folder
@@ -19,6 +28,10 @@ VIEW_PATIENCE_S = 60.0
 # A call that reads a whole object answers when it has.
 READ_WHOLE_TIMEOUT_S = 6 * 3600.0
 VIEW_LONGEST_PAUSE_S = 1.0
+
+
+# What a query of the history takes; several of a kind in a list.
+Asked = str | int | bool | Sequence[str] | None
 
 
 class BackupClient:
@@ -56,9 +69,31 @@ class BackupClient:
         """Return one backup. Raises BackupNotFound."""
         return self.connection.call("GET", f"/api/v1/backups/{backup_id}")
 
-    def list(self) -> Json:
-        """Return the history, the newest backup first."""
-        return self.connection.call("GET", "/api/v1/backups")
+    def list(self, **asked: Asked) -> Json:
+        """Return a page of the history, and the ``next_cursor``; the newest backup first.
+
+        ``asked`` are the filters, ``sort``, ``order``, ``limit`` and ``cursor`` of the service.
+        """
+        return self.connection.call("GET", "/api/v1/backups", **_given(asked))
+
+    def write_csv(self, sink: Callable[[bytes], object], **asked: Asked) -> None:
+        """Stream the whole history, as filtered and sorted, into ``sink`` as CSV."""
+        self.connection.download("/api/v1/backups.csv", sink, **_given(asked))
+
+    def rebuild_history(self, progress: Progress) -> Json:
+        """Have the history made anew from the events; return what it holds then.
+
+        Raises ConflictError when that is under way already.
+        """
+        path = "/api/v1/history/rebuild"
+        with ThreadPoolExecutor(1) as calling:
+            answer = calling.submit(
+                self.connection.call, "POST", path, {}, timeout_s=READ_WHOLE_TIMEOUT_S
+            )
+            while not answer.done():
+                wait([answer], POLL_LONGEST_S)
+                progress(self.connection.call("GET", path))
+            return answer.result()
 
     def cancel(self, backup_id: str) -> Json:
         """Ask for a running backup to be given up."""
@@ -231,3 +266,7 @@ class BackupClient:
     def status(self) -> Json:
         """Return how far the store is behind the log."""
         return self.connection.call("GET", "/api/v1/status")
+
+
+def _given(asked: Mapping[str, Asked]) -> dict[str, Any]:
+    return {name: value for name, value in asked.items() if value is not None}

@@ -82,10 +82,12 @@ class ServiceConnection:
             raise SecrynError(f"{self.base_url} answered {path} with something else than an object")
         return document
 
-    def download(self, path: str, sink: Callable[[bytes], object]) -> Mapping[str, str]:
+    def download(
+        self, path: str, sink: Callable[[bytes], object], **params: Any
+    ) -> Mapping[str, str]:
         """Stream the body of ``path`` into ``sink``; return the response's headers."""
         try:
-            with self._client.stream("GET", path) as response:
+            with self._client.stream("GET", path, params=params or None) as response:
                 if response.is_error:
                     response.read()
                 raise_problem(response)

@@ -30,6 +30,7 @@ IDLE_S = 0.05
 RETRY_S = 0.5
 # A producer that lost its broker may stay silent for ever: a new one says at once how things are.
 PUBLISH_WAIT_S = 5.0
+ACTOR_MAX_CHARS = 200
 
 SENT = CrashPoint("relay.sent")
 PUBLISHED = CrashPoint("relay.published")
@@ -179,11 +180,16 @@ def _id_of(record: Record) -> bytes:
 
 def to_message(event: StoredEvent, key: SigningKey, issuer: str) -> CloudEvent:
     """Return the signed CloudEvent of a stored event."""
-    extensions = dict(event.extensions) | {
-        "correlationid": event.correlation_id,
-        "causationid": event.causation_id,
-        "traceparent": traceparent(event.correlation_id, event.event_id),
-    }
+    # Who did it, for whoever follows; an event on the instance's log names its own.
+    extensions = (
+        {"actor": _shown(event.actor)}
+        | dict(event.extensions)
+        | {
+            "correlationid": event.correlation_id,
+            "causationid": event.causation_id,
+            "traceparent": traceparent(event.correlation_id, event.event_id),
+        }
+    )
     message = CloudEvent(
         id=event.event_id,
         type=event.type,
@@ -194,6 +200,12 @@ def to_message(event: StoredEvent, key: SigningKey, issuer: str) -> CloudEvent:
         extensions={name: text for name, text in extensions.items() if text},
     )
     return sign(message, key, issuer)
+
+
+def _shown(actor: str) -> str:
+    """Return a name as an attribute takes it: one that it did not take would stop the relay."""
+    kept = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in actor)
+    return kept[:ACTOR_MAX_CHARS]
 
 
 def traceparent(correlation_id: str, event_id: UUID) -> str:

@@ -7,7 +7,7 @@ that reads by position passes nothing that commits late.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -94,6 +94,10 @@ class StoredEvent:
     extensions: dict[str, str]
 
 
+# How a read model is fed.
+Feed = Callable[[Connection, Sequence[StoredEvent]], None]
+
+
 @dataclass(frozen=True)
 class Delivery:
     """Where a published event stands; ``topic`` is the full name."""
@@ -109,6 +113,7 @@ class EventStore:
         self.schema = schema
         self._append_lock = append_lock
         self._clock = clock
+        self._fed: list[Feed] = []
 
     def _sql(self, text: str) -> sql.Composed:
         return sql.SQL(text).format(schema=sql.Identifier(self.schema), columns=sql.SQL(_COLUMNS))
@@ -121,6 +126,10 @@ class EventStore:
     def lock_appends(self, conn: Connection) -> None:
         """Hold every other append back until the transaction ends."""
         lock_transaction(conn, self._append_lock)
+
+    def feed(self, apply: Feed) -> None:
+        """Have ``apply`` called with all that is appended, in the transaction that appends it."""
+        self._fed.append(apply)
 
     def append(
         self,
@@ -159,6 +168,8 @@ class EventStore:
                     raise _conflict(error, stream, version, event) from error
                 assert found is not None
                 stored.append(found)
+        for apply in self._fed:
+            apply(conn, stored)
         return stored
 
     def version(self, conn: Connection, stream: str) -> int:
@@ -196,6 +207,24 @@ class EventStore:
         )
         with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
             return cursor.execute(query, (after, limit)).fetchall()
+
+    def read_streams(self, conn: Connection, prefix: str) -> Iterator[StoredEvent]:
+        """Yield the events of every stream whose name begins with ``prefix``, stream by stream.
+
+        In the caller's transaction; a few hundred of them are held at a time.
+        """
+        query = self._sql(
+            "SELECT {columns} FROM {schema}.events WHERE starts_with(stream, %s) "
+            "ORDER BY stream, version"
+        )
+        with conn.cursor(f"streams_{uuid4().hex}", row_factory=class_row(StoredEvent)) as cursor:
+            cursor.itersize = 500
+            yield from cursor.execute(query, (prefix,))
+
+    def end(self, conn: Connection) -> int:
+        """Return the position of the last event; 0 when there is none."""
+        row = conn.execute(self._sql("SELECT max(position) FROM {schema}.events")).fetchone()
+        return (row[0] if row else None) or 0
 
     def relayed(self, conn: Connection) -> int:
         """Return the position up to which everything is published."""

@@ -113,7 +113,7 @@ def test_what_the_receipt_says_is_in_the_history_again(backing: Backing) -> None
     assert entry["status"] == "Success"
     with backing.context.pool.connection() as conn:
         present = backing.context.history.get(conn, before["backup_id"])
-        assert backing.context.history.rebuild(conn) == 1
+        backing.context.history.rebuild(conn)
         assert backing.context.history.get(conn, before["backup_id"]) == present
 
 

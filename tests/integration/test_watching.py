@@ -9,7 +9,9 @@ from uuid import uuid4
 import httpx
 import psutil
 import pytest
+from typer.testing import CliRunner, Result
 
+from cli.main import build
 from deploy.embedded.folder import open_state
 from shared.messages.topics import AUDIT
 from shared.secretfiles import read_secret_file
@@ -102,3 +104,47 @@ def test_no_process_shows_a_secret_in_its_arguments_or_environment(live: Live) -
         shown = " ".join([*process.cmdline(), *map(str, process.environ().items())]).encode()
         for secret in secrets:
             assert secret not in shown
+
+
+# Recent Operations and the history, as the commands show them
+
+
+def typed(live: Live, *arguments: str) -> Result:
+    """Type a command in this process; return what it wrote."""
+    whole = [*arguments, "--state", str(live.stack.state)]
+    return CliRunner().invoke(build(whole), whole)
+
+
+def test_recent_operations_show_the_live_run_of_both_services(live: Live) -> None:
+    backup, key = live.backup()
+    position = live.services.operations.list(limit=1)["position"]
+    restore = live.restore(backup, key)
+    followed = live.services.operations.follow(position, kind=["restore"])
+    seen = [next(followed)]
+    while seen[-1]["outcome"] != "succeeded":
+        seen.append(next(followed))
+    assert {one["subject"] for one in seen} == {restore["restore_id"]}
+    assert seen[-1]["actor"] == "operator"
+    assert seen[-1]["details"]["backup_id"] == backup["backup_id"]
+    found = json.loads(
+        live.stack.secryn("operations", "--subject", backup["backup_id"]).stdout
+    )["operations"]  # fmt: skip
+    assert [one["kind"] for one in found] == ["key_view", "backup"]
+    assert {one["outcome"] for one in found} == {"succeeded"}
+    line = typed(live, "operations", "--kind", "restore", "--limit", "1").stdout
+    assert f"secryn restore show {restore['restore_id']}" in line
+
+
+def test_the_history_is_filtered_written_as_csv_and_made_anew_by_command(live: Live) -> None:
+    backup, _ = live.backup()
+    asked = ("--in-state", "created", "--key-state", "viewed", "--proven", "--sort", "size_bytes")
+    found = json.loads(live.stack.secryn("backup", "list", *asked, "--order", "asc").stdout)
+    assert backup["backup_id"] in {one["backup_id"] for one in found["backups"]}
+    lines = typed(live, "backup", "list", "--csv", "--text", "A TEST").stdout.splitlines()
+    assert lines[0].startswith("backup_id,state,requested_at")
+    assert any(line.startswith(backup["backup_id"]) for line in lines[1:])
+    before = live.services.backups.list(limit=1000)
+    rebuilt = json.loads(live.stack.secryn("history", "rebuild").stdout)
+    assert rebuilt["backups"] == len(before["backups"])
+    assert live.services.backups.list(limit=1000) == before
+    assert live.stack.refusal("backup", "list", "--sort", "colour")["code"] == "usage.invalid"

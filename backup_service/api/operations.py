@@ -1,0 +1,59 @@
+"""The HTTP interface of Recent Operations: the list, and its changes as they happen."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final
+
+from flask import Blueprint, Response, jsonify, request
+
+from backup_service.context import BackupContext
+from backup_service.operations import ChangesQuery, OperationsQuery
+from backup_service.operations.query import SEVERAL
+from serving.caller import requires
+from serving.paging import parse_arguments
+from shared.database import postgres_faults
+
+LOOK_S: Final = 0.25
+# Whoever waits holds a thread of the server: beyond these many nobody else does.
+WAITERS_MAX: Final = 4
+
+
+def create_operation_routes(context: BackupContext) -> Blueprint:
+    """Return the routes below /api/v1/operations."""
+    routes = Blueprint("operations", __name__, url_prefix="/api/v1/operations")
+    waiters = threading.BoundedSemaphore(WAITERS_MAX)
+
+    @routes.get("")
+    @requires("read")
+    def list_operations() -> Response:
+        query = parse_arguments(OperationsQuery, request.args.to_dict(flat=False), SEVERAL)
+        with postgres_faults("reading the operations"), context.pool.connection() as conn:
+            return jsonify(context.operations.page(conn, query))
+
+    @routes.get("/changes")
+    @requires("read")
+    def changes() -> Response:
+        query = parse_arguments(ChangesQuery, request.args.to_dict(flat=False), SEVERAL)
+        waits = query.wait_s > 0 and waiters.acquire(blocking=False)
+        try:
+            return jsonify(wait_for_changes(context, query, query.wait_s if waits else 0.0))
+        finally:
+            if waits:
+                waiters.release()
+
+    return routes
+
+
+def wait_for_changes(
+    context: BackupContext, query: ChangesQuery, wait_s: float
+) -> dict[str, object]:
+    """Return what changed, as soon as something has or ``wait_s`` is over; holds no connection."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        with postgres_faults("reading the operations"), context.pool.connection() as conn:
+            found = context.operations.changes(conn, query)
+        if found["operations"] or time.monotonic() >= deadline or context.stop.is_set():
+            return found
+        context.stop.wait(LOOK_S)
