@@ -14,7 +14,7 @@ from cli.listing import list_backups
 from cli.options import DEFAULT_STATE, Json, State
 from cli.output import command, emit
 from cli.progress import shown
-from shared.client import BackupClient
+from shared.client import BackupClient, take_key
 from shared.errors import BackupFailedError, Cancelled, UsageError, error_class
 
 app = typer.Typer(help="Backups of the whole instance.", no_args_is_help=True)
@@ -52,23 +52,21 @@ def create(
     """Back the whole instance up."""
     if key_file is not None and not wait:
         raise UsageError("--key-file needs --wait", hint="Add --wait, or use `secryn key view`.")
+    if key_file is not None and recipient:
+        raise UsageError(
+            "with --recipient there is no one-time key", hint="Leave --key-file or --recipient out."
+        )
     if key_file is not None:
-        _reserve(key_file)
-    try:
-        with connected(state) as stack:
-            backup = stack.backups.create(
-                reason,
-                recipients=recipient or [],
-                at_position=at_position,
-                wait_for_restore=wait_for_restore,
-            )
-            if wait:
-                backup = _finish(stack.backups, backup["backup_id"], key_file, as_json)
-    except BaseException:
-        # An empty reservation is ours to remove; a file with the key in it stays.
-        if key_file is not None and key_file.exists() and key_file.stat().st_size == 0:
-            key_file.unlink()
-        raise
+        _check_writable(key_file)
+    with connected(state) as stack:
+        backup = stack.backups.create(
+            reason,
+            recipients=recipient or [],
+            at_position=at_position,
+            wait_for_restore=wait_for_restore,
+        )
+        if wait:
+            backup = _finish(stack.backups, backup["backup_id"], key_file, as_json)
     emit(backup, as_json, lambda: _tell(backup, key_file))
 
 
@@ -96,10 +94,11 @@ def raise_unless_created(backup: dict[str, Any]) -> None:
     )
 
 
-def _reserve(key_file: Path) -> None:
-    """Create the file empty beforehand: a key is not taken where it could not be written."""
+def _check_writable(key_file: Path) -> None:
+    """Try it beforehand: no backup is made whose key could not be written."""
     try:
         os.close(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        key_file.unlink()
     except FileExistsError:
         raise UsageError(f"{key_file} exists", hint="Name a file that does not exist.") from None
     except OSError as error:
@@ -107,18 +106,17 @@ def _reserve(key_file: Path) -> None:
 
 
 def _take_key(backups: BackupClient, backup_id: str, key_file: Path | None) -> dict[str, str]:
-    key = backups.view_key(backup_id)
     if key_file is None:
-        return {"key": key}
+        return {"key": backups.view_key(backup_id)}
     try:
-        with key_file.open("r+", encoding="utf-8") as file:
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        # The key exists nowhere else any more: showing it is the only way not to lose it.
-        typer.echo(f"{key_file} cannot be written ({error.strerror}); the key follows.", err=True)
-        return {"key": key}
+        take_key(backups.view_key, backup_id, key_file)
+    except OSError:
+        typer.echo(
+            "The backup is made; its key is not stored. Once the file can be written, and within "
+            f"ten minutes: secryn key view {backup_id} --key-file {key_file}",
+            err=True,
+        )
+        raise
     return {"key_file": str(key_file)}
 
 

@@ -18,7 +18,7 @@ from backup_service import events as ev
 from deploy.embedded.folder import open_state
 from deploy.embedded.parts import service_fault
 from deploy.embedded.process import free_ports
-from shared.archive.age import HybridIdentity, X25519Identity, open_sealed
+from shared.archive.age import HybridIdentity, X25519Identity, open_sealed, recipient_fingerprint
 from shared.archive.keyfile import KeyFile
 from shared.archive.reader import open_archive
 from shared.client import ServiceConnection
@@ -180,7 +180,11 @@ def test_with_own_recipients_no_key_waits_and_each_of_them_opens_it(
     )
     backup = live.services.backups.wait(asked["backup_id"])
     assert (backup["state"], backup["key_state"]) == ("created", "own_recipient")
-    assert len(backup["recipients"]) == 2
+    fingerprints = [recipient_fingerprint(owner.to_recipient().encode()) for owner in owners]
+    assert backup["recipients"] == fingerprints
+    told = b"".join(e.data for topic in (BACKUP_EVENTS, AUDIT) for e in live.messages(topic))
+    assert fingerprints[0].encode() in told
+    assert owners[0].to_recipient().encode().encode() not in told
     with pytest.raises(ConflictError, match="recipients of your own"):
         live.services.backups.view_key(backup["backup_id"])
     file = live.archive(backup, tmp_path)
@@ -246,6 +250,30 @@ def test_all_waiting_keys_go_into_one_folder_of_closed_files_once(
     live.services.backups.connection.download("/metrics", metrics.extend)
     assert b"secryn_backup_keys_waiting 0.0" in metrics
     assert len(list(folder.iterdir())) == report["written"]
+
+
+def test_a_new_backups_key_goes_into_a_file_where_there_is_one_and_it_can_be_written(
+    live: Live, tmp_path: Path
+) -> None:
+    file = tmp_path / "backup.key"
+    create = ("backup", "create", "--wait", "--key-file")
+    made = json.loads(live.stack.secryn(*create, str(file)).stdout)
+    assert KeyFile.parse(file.read_text()).backup_id == made["backup_id"]
+    assert (made["key_file"], file.stat().st_mode & 0o777) == (str(file), 0o600)
+    assert list(tmp_path.iterdir()) == [file]
+    before = live.services.backups.list()["backups"][0]["backup_id"]
+    recipient = X25519Identity(bytes(range(32))).to_recipient().encode()
+    flipped = recipient.replace("age1", "age1q", 1)[:-1]
+    for refused in (
+        (*create, str(file)),
+        (*create, str(tmp_path / "nowhere" / "backup.key")),
+        (*create, str(tmp_path / "other.key"), "--recipient", recipient),
+        ("backup", "create", "--recipient", flipped),
+    ):
+        done = live.stack.secryn(*refused, check=False)
+        assert done.returncode == UsageError.exit_code, refused
+    assert live.services.backups.list()["backups"][0]["backup_id"] == before
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_one_key_goes_into_a_file(live: Live, tmp_path: Path) -> None:

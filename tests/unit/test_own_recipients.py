@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup_service.commands import parse_create
+from backup_service.configuration.schedule import Schedule
 from backup_service.keys.recipients import parse_recipients
 from serving.requester import Requester
 from shared.archive.age import (
@@ -118,3 +119,10 @@ def test_an_issuer_names_only_those_on_its_list_by_text_or_by_fingerprint() -> N
     replace(ISSUER, allowed_recipients=listed).may_name([QUANTUM], NOW, 300)
     with pytest.raises(AccessError):
         replace(ISSUER, allowed_recipients=frozenset()).may_name([ONE], NOW, 300)
+
+
+def test_the_schedule_refuses_what_a_command_refuses() -> None:
+    for recipients, error in (([ONE[:-1]], RecipientInvalid), ([ONE, QUANTUM], RecipientsMixed)):
+        with pytest.raises(error):
+            Schedule(recipients=tuple(recipients))
+    assert Schedule(recipients=(ONE, f"{ONE}\n")).recipients == (ONE,)
