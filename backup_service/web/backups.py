@@ -16,6 +16,7 @@ from backup_service.handlers.request_backup import cancel_backup, request_backup
 from backup_service.handlers.verify_backup import verify_backup
 from backup_service.history import HistoryQuery, parse_query
 from backup_service.instance_view import show_status
+from backup_service.schedule.view import show_protection
 from backup_service.web.words import KEYS, STATES, steps_of
 from serving.caller import requires
 from serving.requester import http_requester
@@ -125,15 +126,13 @@ def _health(context: BackupContext) -> dict[str, Any]:
         fault = None
     except SecrynError as error:
         status, fault = None, error
-    events = None
-    if status is not None and proven is not None and not status["log_lost"]:
-        events = max(0, status["high_watermark"] - proven["offset"])
+    protection = show_protection(context)
     return {
         "proven": proven,
         "failed": last if last is not None and last["state"] == "failed" else None,
         "waiting": [found for found in newest if found["key_state"] == "waiting"],
         "ago": None if proven is None else ago(proven["created_at"], datetime.now(UTC)),
-        "events": events,
+        "protection": protection,
         "status": status,
         "fault": fault,
     }

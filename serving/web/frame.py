@@ -85,6 +85,7 @@ class Frame:
         backup, restore = self.web.backup_url, self.web.restore_url
         known = (
             Entry("backups", "Backups", f"{backup}/admin/backups", "read"),
+            Entry("schedule", "Schedule", f"{backup}/admin/schedule", "read"),
             Entry("restore", "Restore", f"{restore}/admin/restore", "restore"),
         )
         held = getattr(g, "caller", None)

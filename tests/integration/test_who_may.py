@@ -66,6 +66,10 @@ ROWS: Final[dict[str, dict[str, Row]]] = {
     | pages("/admin")
     | {
         "GET /admin/": Row("read"),
+        "GET /admin/schedule": Row("read"),
+        "POST /admin/schedule": Row("configure"),
+        "POST /admin/schedule/retention": Row("configure"),
+        "POST /admin/schedule/confirm/<name>": Row("configure"),
         "GET /admin/backups": Row("read"),
         "POST /admin/backups": Row("create"),
         "GET /admin/backups/new": Row("create"),
