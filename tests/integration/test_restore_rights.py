@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 import pytest
 
 from restore_service.checks import check_store
+from restore_service.dependents import check_dependents
 from restore_service.rights import copy_rights
+from shared.database import Connection
 from shared.errors import AccessError, DependentObjects
 from shared.instance.migrate import migrate
 from tests.plugins.postgres import PlaceDatabase, TestPostgres
@@ -16,12 +19,21 @@ from tests.plugins.postgres import PlaceDatabase, TestPostgres
 OWNER, RESTORE = "secryn_projector", "secryn_restore"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def place(postgres: TestPostgres) -> PlaceDatabase:
+    """One for all: who changes it takes the change back."""
     made = postgres.fresh_place()
     with psycopg.connect(made.dsn(OWNER)) as conn:
         migrate(conn, "instance")
     return made
+
+
+@contextmanager
+def undone(place: PlaceDatabase, role: str | None = None) -> Iterator[Connection]:
+    """Work in a transaction that is rolled back."""
+    dsn = place.dsn() if role is None else place.dsn(role)
+    with psycopg.connect(dsn) as conn, conn.transaction(force_rollback=True):
+        yield conn
 
 
 @pytest.fixture(params=["pg_signal_backend", "pg_read_all_stats", OWNER])
@@ -60,13 +72,10 @@ def test_a_missing_right_is_named_before_anything_is_touched(
 def test_what_somebody_put_into_the_store_is_named_and_not_taken_away(
     place: PlaceDatabase, stranger: str
 ) -> None:
-    with psycopg.connect(place.dsn(), autocommit=True) as admin:
-        admin.execute(f"CREATE {stranger}".encode())
-    with (
-        psycopg.connect(place.dsn(RESTORE)) as conn,
-        pytest.raises(DependentObjects, match="stranger"),
-    ):
-        check_store(conn)
+    with undone(place) as conn:
+        conn.execute(f"CREATE {stranger}".encode())
+        with pytest.raises(DependentObjects, match="stranger"):
+            check_dependents(conn, "instance")
 
 
 @pytest.mark.parametrize(
@@ -90,20 +99,18 @@ def test_what_somebody_put_into_the_store_is_named_and_not_taken_away(
 def test_what_depends_on_the_store_from_outside_is_named(
     place: PlaceDatabase, outside: str
 ) -> None:
-    with psycopg.connect(place.dsn(), autocommit=True) as admin:
-        admin.execute("CREATE TABLE public.t (id uuid)")
-        admin.execute(f"CREATE {outside}".encode())
-    with (
-        psycopg.connect(place.dsn(RESTORE)) as conn,
-        pytest.raises(DependentObjects, match="outside"),
-    ):
-        check_store(conn)
+    with undone(place) as conn:
+        conn.execute("CREATE TABLE public.t (id uuid)")
+        check_dependents(conn, "instance")
+        conn.execute(f"CREATE {outside}".encode())
+        with pytest.raises(DependentObjects, match="outside"):
+            check_dependents(conn, "instance")
 
 
 def test_policies_and_default_privileges_are_those_of_the_store_and_look_at_the_new_tables(
     place: PlaceDatabase,
 ) -> None:
-    with psycopg.connect(place.dsn(OWNER)) as conn:
+    with undone(place, OWNER) as conn:
         for statement in (
             "ALTER TABLE instance.secrets ENABLE ROW LEVEL SECURITY",
             "ALTER TABLE instance.secrets FORCE ROW LEVEL SECURITY",
@@ -149,22 +156,22 @@ def _policies(
 def test_default_privileges_that_the_owner_cannot_give_again_are_named_before_the_fence(
     place: PlaceDatabase,
 ) -> None:
-    with psycopg.connect(place.dsn(), autocommit=True) as admin:
-        admin.execute(
+    with undone(place) as conn:
+        conn.execute(
             "ALTER DEFAULT PRIVILEGES IN SCHEMA instance GRANT SELECT ON TABLES TO secryn_platform"
         )
-        row = admin.execute("SELECT current_user").fetchone()
-        assert row is not None
-        (role,) = row
-    with psycopg.connect(place.dsn(RESTORE)) as conn, pytest.raises(AccessError) as refused:
-        check_store(conn)
-    assert role in refused.value.message
+        row = conn.execute("SELECT current_user").fetchone()
+        conn.execute(f"SET LOCAL ROLE {RESTORE}")
+        with pytest.raises(AccessError) as refused:
+            check_store(conn)
+    assert row is not None
+    assert str(row[0]) in refused.value.message
     assert "DEFAULT PRIVILEGES" in refused.value.advice
 
 
 def test_a_right_that_was_taken_away_does_not_come_back(place: PlaceDatabase) -> None:
     # The owner's default privileges would give it to every new table.
-    with psycopg.connect(place.dsn(OWNER)) as conn:
+    with undone(place, OWNER) as conn:
         conn.execute("REVOKE SELECT ON instance.secret_versions FROM secryn_platform")
         conn.execute("GRANT SELECT (secret_id) ON instance.secret_versions TO secryn_platform")
         conn.execute("REVOKE USAGE ON SCHEMA instance FROM secryn_backup")
