@@ -12,6 +12,7 @@ from backup_service import events as ev
 from backup_service.commands import DELETE_BACKUP, HOLD_BACKUP, RELEASE_BACKUP, RUN_RETENTION
 from shared.errors import (
     BackupHeld,
+    BackupInUse,
     BackupNeeded,
     NewestBackup,
     NotConfirmed,
@@ -128,14 +129,18 @@ def test_what_a_restore_came_from_and_every_newer_one_outlives_its_undo_window(
     ended = live.restore(source, key)
     assert ended["state"] == "restored", ended["error"]
     backups = live.services.backups
-    # Also before backup_service has heard of it: then all are kept.
-    for backup_id in (source["backup_id"], newer):
-        with pytest.raises(BackupNeeded):
-            backups.delete(backup_id, "old", confirm=backup_id)
+    # Also before backup_service has heard that it is over: until then it is in use.
+    with pytest.raises((BackupInUse, BackupNeeded)):
+        backups.delete(source["backup_id"], "old", confirm=source["backup_id"])
+    with pytest.raises(BackupNeeded):
+        backups.delete(newer, "old", confirm=newer)
     used = live.events_about(BACKUP_EVENTS, ev.RESTORE_USES, ended["restore_id"])
+    assert used[0]["state"] == "asked"
     eventually(
         lambda: backups.get(source["backup_id"])["restores"][ended["restore_id"]]["undo_until"],
         "the end of the restore is told",
     )
-    assert used[0]["state"] == "asked"
+    for backup_id in (source["backup_id"], newer):
+        with pytest.raises(BackupNeeded):
+            backups.delete(backup_id, "old", confirm=backup_id)
     assert backups.delete(older, "old", confirm=older)["state"] == "purged"
