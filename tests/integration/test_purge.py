@@ -6,6 +6,7 @@ is gone, and another one, made for the same place, goes on from what is there.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from backup_service.handlers import purge_backup as purging
 from backup_service.handlers.delete_backup import delete_backup
 from backup_service.handlers.download_backup import begin_download, download
 from backup_service.handlers.hold_backup import hold_backup, release_backup
+from backup_service.handlers.note_use import note_use
 from backup_service.handlers.tend_backups import tend_backups
 from backup_service.handlers.watch_keys import watch_keys
 from serving.requester import Requester
@@ -40,13 +42,18 @@ from shared.errors import (
     BackupPurging,
     ConflictError,
     HoldNotFound,
+    MessageUnreadable,
     NewestBackup,
     NotConfirmed,
     SecrynError,
+    SignatureInvalid,
     UnavailableError,
     UsageError,
 )
 from shared.eventstore import NewEvent
+from shared.instance.reading import ANNOUNCE
+from shared.messages import CloudEvent, Issuer
+from shared.messages.between import RESTORE_ABORTED, RESTORE_COMPLETED, RESTORE_REQUESTED
 from shared.storage import LocalFolder
 from tests.clock import HandClock
 from tests.keeping import append, created, offline_context, running
@@ -309,6 +316,56 @@ def test_one_that_a_restore_was_asked_for_with_is_not_deleted(context: BackupCon
         delete(context, backup_id)
     append(context, backup_id, NewEvent(ev.RESTORE_USES, used | {"state": "over"}))
     assert delete(context, backup_id)["state"] == "purged"
+
+
+def tell(context: BackupContext, kind: str, permission: str = ANNOUNCE, **data: Any) -> CloudEvent:
+    """Tell of a restore as restore_service does, or as somebody else would."""
+    event = CloudEvent(kind, "/test", json.dumps(data).encode(), time=clock(context).now())
+    issuer = Issuer("restore_service", context.signer.public, frozenset({permission}))
+    note_use(context, event, issuer)
+    return event
+
+
+def test_a_restore_keeps_its_backup_from_its_request_to_the_end_of_its_undo_window(
+    context: BackupContext,
+) -> None:
+    backup_id, restore_id = an_old_one(context), str(uuid4())
+    # Each comes at least once.
+    for _ in range(2):
+        tell(context, RESTORE_REQUESTED, restore_id=restore_id, backup_id=backup_id)
+    with pytest.raises(BackupInUse):
+        delete(context, backup_id)
+    told: Json = {"restore_id": restore_id, "backup_id": backup_id, "undo_window_s": 3600}
+    for _ in range(2):
+        tell(context, RESTORE_COMPLETED, **told)
+    until = (clock(context).now() + timedelta(hours=1)).isoformat()
+    uses = shown(context, backup_id)["restores"]
+    assert uses == {restore_id: {"state": "restored", "undo_until": until}}
+    assert types(context, backup_id).count(ev.RESTORE_USES) == 2
+
+
+def test_a_restore_that_did_not_come_about_keeps_its_backup_no_longer(
+    context: BackupContext,
+) -> None:
+    backup_id, restore_id = an_old_one(context), str(uuid4())
+    tell(context, RESTORE_REQUESTED, restore_id=restore_id, backup_id=backup_id)
+    # The end of a restore does not name the backup.
+    tell(context, RESTORE_ABORTED, restore_id=restore_id)
+    assert delete(context, backup_id)["state"] == "purged"
+
+
+def test_a_restore_of_another_history_or_told_by_a_stranger_keeps_nothing(
+    context: BackupContext,
+) -> None:
+    backup_id = an_old_one(context)
+    tell(context, RESTORE_REQUESTED, restore_id=str(uuid4()), backup_id=str(uuid4()))
+    tell(context, RESTORE_REQUESTED, restore_id=str(uuid4()), backup_id=None)
+    tell(context, RESTORE_ABORTED, restore_id=str(uuid4()))
+    with pytest.raises(SignatureInvalid):
+        tell(context, RESTORE_REQUESTED, "create", restore_id=str(uuid4()), backup_id=backup_id)
+    with pytest.raises(MessageUnreadable):
+        tell(context, RESTORE_REQUESTED, restore_id="none", backup_id=backup_id)
+    assert shown(context, backup_id)["restores"] == {}
 
 
 def test_a_purged_backup_stays_in_the_history_with_when_why_and_by_whom(
