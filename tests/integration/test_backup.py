@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -304,7 +305,8 @@ def test_the_schedule_is_set_shown_and_run_from_the_command_line(live: Live) -> 
     assert live.services.backups.get(run["backup_id"])["key_state"] == "waiting"
     live.services.backups.view_key(run["backup_id"])
     point = {"backup_id": run["backup_id"], "events": 0, "seconds": 0}
-    assert live.stack.status()["protection"]["recovery_point"] == point
+    status = json.loads(live.stack.secryn("status").stdout)
+    assert status["protection"]["recovery_point"] == point
     assert live.services.backups.list()["recovery_point"] == point
 
 
@@ -330,3 +332,15 @@ def test_a_standing_setting_is_changed_with_its_etag_alone(live: Live) -> None:
         "the command is refused",
     )  # fmt: skip
     assert connection.call("GET", path) == changed
+
+
+def test_the_commands_of_the_schedule_page_run(live: Live) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "schedule.md").read_text(encoding="utf-8")
+    block = page.partition("<!-- commands -->\n```sh\n")[2].partition("```")[0]
+    commands = [shlex.split(line, comments=True) for line in block.splitlines()]
+    assert len(commands) > 5
+    for program, *arguments in commands:
+        assert program == "secryn"
+        live.stack.secryn(*arguments)
+    value = live.services.configuration.get("schedule")["value"]
+    assert (value["frequency"], value["day"], value["missed"]) == ("monthly", 31, "skip")
