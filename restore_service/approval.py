@@ -19,6 +19,7 @@ from restore_service.commands import RestoreInstance
 from restore_service.context import RestoreContext
 from restore_service.requests import Terms
 from serving.access.bootstrap import BOOTSTRAP
+from serving.access.tokens import person_behind
 from serving.caller import OPERATOR
 from serving.requester import ISSUER_PREFIX, Requester
 from shared.audit import AuditEntry
@@ -55,9 +56,15 @@ def approvers(issuers: IssuerRegistry, besides: str | None = None) -> list[str]:
     return list(found.values())
 
 
-def check_another(context: RestoreContext, requester: Requester, asked_by: str) -> None:
-    """Raise OwnRequest unless ``requester`` is another person than the one who asked."""
-    if person_of(context.issuers, requester.name) == person_of(context.issuers, asked_by):
+def check_another(
+    context: RestoreContext, conn: Connection, requester: Requester, asked_by: str
+) -> None:
+    """Raise OwnRequest unless ``requester`` is another person than the one who asked.
+
+    Who asks with an API token is who made that token.
+    """
+    names = [person_behind(conn, name) for name in (requester.name, asked_by)]
+    if len({person_of(context.issuers, name) for name in names}) == 1:
         raise OwnRequest(f"{asked_by} asked for it, and cannot approve it")
 
 

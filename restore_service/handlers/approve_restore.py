@@ -42,7 +42,7 @@ def _approve_restore(
         if is_repeated(events, ev.APPROVED, command_id):
             return context.history.get(conn, restore_id)
         _check_awaited(restore)
-        check_another(context, requester, restore.facts["requested_by"])
+        check_another(context, conn, requester, restore.facts["requested_by"])
         names = {"requested_by": restore.facts["requested_by"], "approved_by": requester.name}
         data = {"restore_id": restore_id, "command_id": command_id} | names
         # From now on it waits for its start.

@@ -137,7 +137,7 @@ def approve_change(
         if is_repeated(events, ev.POLICY_CHANGED, command_id):
             return policy.as_json(context.issuers)
         pending = _pending(events, policy, change_id)
-        check_another(context, requester, pending["requested_by"])
+        check_another(context, conn, requester, pending["requested_by"])
         data = {
             "required": pending["required"],
             "changed_by": pending["requested_by"],

@@ -141,6 +141,19 @@ def create_token(access: Access, wanted: NewToken, requester: Requester) -> dict
     return facts | {"token": f"{PREFIX}{token_id}.{secret}"}
 
 
+def person_behind(conn: Connection, name: str) -> str:
+    """Return who made the token that a caller's name stands for; other names as they are.
+
+    A token is its maker's hand: what takes two people takes another one than that.
+    """
+    if not name.startswith(NAME_PREFIX):
+        return name
+    row = conn.execute(
+        "SELECT created_by FROM access.tokens WHERE name = %s", (name.removeprefix(NAME_PREFIX),)
+    ).fetchone()
+    return name if row is None else str(row[0])
+
+
 def list_tokens(access: Access) -> list[dict[str, Any]]:
     """Return every token, the newest first: what it may do and when it was used, never itself."""
     now = access.clock.now()

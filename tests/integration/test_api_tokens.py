@@ -7,6 +7,9 @@ from uuid import uuid4
 
 import pytest
 
+from restore_service.approval import check_another
+from serving.requester import Requester
+from shared.errors import OwnRequest
 from tests.accessing import Doors
 from tests.plugins.postgres import TestPostgres
 
@@ -138,6 +141,27 @@ def test_making_and_revoking_are_events_and_audited(doors: Doors) -> None:
     ]
     for action in ("token.create", "token.revoke"):
         assert [e for e in doors.audited(action) if e["resources"][0]["uid"] == name]
+
+
+def test_nobody_approves_what_they_asked_for_with_a_token_of_theirs(doors: Doors) -> None:
+    name = f"user {uuid4().hex[:8]}"
+    doors.add_user(name, "backup.configure", "backup.restore", "backup.approve")
+    browser, csrf = doors.signed_in(name)
+    body = asked(permissions=["restore"])
+    assert browser.post("/api/v1/tokens", headers=csrf, json=body).status_code == 201
+    token, context = f"token:{body['name']}", doors.restoring.context
+    anna, ben = (
+        Requester(f"user:{who}", frozenset({"approve"}), "test", "corr-1") for who in (name, "ben")
+    )
+    with doors.access.transaction("a test") as conn:
+        for asked_by in (token, f"user:{name}"):
+            check_another(context, conn, ben, asked_by)
+            with pytest.raises(OwnRequest):
+                check_another(context, conn, anna, asked_by)
+        operators, _ = made(doors)
+        operator = Requester("operator", frozenset({"approve"}), "test", "corr-1")
+        with pytest.raises(OwnRequest):
+            check_another(context, conn, operator, f"token:{operators}")
 
 
 @pytest.mark.parametrize(

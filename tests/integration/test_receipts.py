@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from shared.client import RestoreClient, ServiceConnection
 from shared.client.restores import new_receipt_secret, receipt_of
 from shared.errors import AccessError, BootstrapSpent, NotAuthenticated
-from shared.secretfiles import read_secret_file
+from shared.secretfiles import read_secret_file, write_secret_file
 from tests.plugins.live import Json, Live
 from tests.plugins.stack import StackUnderTest
 
@@ -86,6 +87,39 @@ def test_the_command_line_keeps_the_receipt_in_a_closed_file_and_undoes_with_it(
     undo = ("restore", "undo", "--instance", live.instance_id, "--yes")
     live.stack.secryn(*undo, "--token-file", str(file))
     assert live.digest() == replaced
+
+
+def test_a_restore_ends_every_session_of_both_services_and_no_token(
+    live: Live, tmp_path: Path
+) -> None:
+    password, token_file = tmp_path / "password", tmp_path / "token"
+    write_secret_file(password, b"a long enough password\n")
+    live.stack.secryn("admin", "create", "anna", "--password-file", str(password))
+    make = ("token", "create", "nightly", "--permission", "read", "--to", str(token_file))
+    assert "token" not in json.loads(live.stack.secryn(*make).stdout)
+    assert token_file.stat().st_mode & 0o777 == 0o600
+    backup, key = live.backup()
+    found = live.stack.status()
+    urls = [found["backup_url"] + "/api/v1/backups", found["restore_url"] + "/api/v1/restores"]
+    with httpx.Client(trust_env=False) as browser:
+        body = {"username": "anna", "password": "a long enough password"}
+        session = browser.post(found["restore_url"] + "/api/v1/session", json=body)
+        assert session.status_code == 201
+        assert [browser.get(url).status_code for url in urls] == [200, 200]
+        assert live.restore(backup, key)["state"] == "restored"
+        ended = [browser.get(url).json() for url in urls]
+        assert [answer["code"] for answer in ended] == ["access.session_ended"] * 2
+        assert "restored" in ended[0]["detail"]
+        # She came back with the backup, and signs in again.
+        again = browser.post(found["backup_url"] + "/api/v1/session", json=body)
+        assert again.status_code == 201
+    token = token_file.read_text().strip()
+    with ServiceConnection(found["restore_url"], token) as connection:
+        RestoreClient(connection).list()
+    logs = "".join(p.read_text() for p in (live.stack.state / "log").rglob("*") if p.is_file())
+    assert "service.started" in logs
+    for secret in (token, token.rpartition(".")[2], "a long enough password"):
+        assert secret not in logs
 
 
 def test_the_bootstrap_credential_restores_where_nobody_is_and_is_spent_then(

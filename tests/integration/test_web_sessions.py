@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from argon2 import PasswordHasher
 
+from serving.access.keeper import AccessKeeper
+from serving.access.passwords import decoy_hash, hash_password
+from serving.audit import RefusalAudit
 from tests.accessing import HASHER, PASSWORD, Doors
 from tests.plugins.postgres import TestPostgres
 
@@ -323,3 +329,71 @@ def test_a_session_of_another_instance_is_none(
     assert doors.bare(f"{named}={cookie.value}").status_code == 401
     assert elsewhere.bare(f"{named}={cookie.value}").status_code == 401
     assert doors.bare(f"{cookie.key}={cookie.value}").status_code == 200
+
+
+def test_an_unknown_name_costs_what_a_hash_of_this_instance_costs(doors: Doors) -> None:
+    known = {h[0] for h in doors.rows("SELECT password_hash FROM instance.users")}
+    used = {_cost(h) for h in known if h is not None and h.startswith("$argon2id$")}
+    with doors.access.transaction("a test") as conn:
+        decoys = [decoy_hash(conn, f"nobody {n}") for n in range(20)]
+        assert decoys == [decoy_hash(conn, f"nobody {n}") for n in range(20)]
+    assert {_cost(decoy) for decoy in decoys} <= used | {_cost(hash_password("x" * 12))}
+
+
+def _cost(stored: str) -> str:
+    return stored.split("$")[3]
+
+
+def test_an_unknown_name_takes_as_long_as_a_wrong_password(
+    postgres: TestPostgres, tmp_path: Path
+) -> None:
+    place = Doors.create(postgres, tmp_path)
+    place.add_user("anna")
+    dear = PasswordHasher(time_cost=12, memory_cost=32 * 1024, parallelism=1).hash(PASSWORD)
+    place.execute("UPDATE instance.users SET password_hash = %s", dear)
+
+    def best_of(name: str) -> float:
+        times = []
+        for n in range(5):
+            browser = place.browser(f"198.51.100.{n + 1}")
+            began = time.monotonic()
+            browser.post("/api/v1/session", json=place.credentials(name, "wrong"))
+            times.append(time.monotonic() - began)
+        return min(times)
+
+    known, unknown = best_of("anna"), best_of("nobody")
+    assert 0.5 < known / unknown < 2, (known, unknown)
+
+
+def test_many_tries_at_once_are_not_more_than_one_after_another(doors: Doors) -> None:
+    name = new_name()
+    doors.add_user(name)
+    codes: list[str] = []
+
+    def guess() -> None:
+        browser = doors.browser("198.51.100.77")
+        answer = browser.post("/api/v1/session", json=doors.credentials(name, "wrong"))
+        codes.append(answer.get_json()["code"])
+
+    threads = [threading.Thread(target=guess) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(codes) == 12
+    assert codes.count("access.sign_in_refused") <= 5
+    assert codes.count("access.too_many_attempts") >= 7
+
+
+def test_what_is_old_is_forgotten(doors: Doors) -> None:
+    name = new_name()
+    doors.add_user(name)
+    doors.signed_in(name)
+    doors.browser().post("/api/v1/session", json=doors.credentials(name, "wrong"))
+    refusals = RefusalAudit(doors.restoring.context.record)
+    AccessKeeper(doors.access, refusals).tidy()
+    assert doors.rows("SELECT 1 FROM access.sessions WHERE username = %s", name)
+    doors.clock.pass_(hours=37)
+    AccessKeeper(doors.access, refusals).tidy()
+    assert not doors.rows("SELECT 1 FROM access.sessions WHERE username = %s", name)
+    assert not doors.rows("SELECT 1 FROM access.attempts")
