@@ -6,9 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backup_service.history.query import KeyState
 from backup_service.keys.expiry import (
     WARNINGS_S,
     Wait,
@@ -82,3 +84,12 @@ def test_a_person_reads_who_can_open_a_backup() -> None:
     expired = {"key_state": "expired", "key_expired_at": "2026-12-01"}
     assert "nobody can open it" in told_key(expired)
     assert told_key({"key_state": None}) == "-"
+
+
+@pytest.mark.parametrize("state", list(KeyState))
+def test_every_state_of_a_key_has_its_words(state: KeyState) -> None:
+    backup = {
+        "key_state": state.value, "recipients": ["SHA256:a"], "key_viewed_by": "anna",
+        "key_viewed_at": "2026-12-01", "key_expired_at": "2026-12-01", "key_expires_at": None,
+    }  # fmt: skip
+    assert told_key(backup) != "-"
