@@ -18,6 +18,7 @@ from backup_service.operations import Operations
 from backup_service.retention.runs import migrate_runs
 from backup_service.schedule.leader import ScheduleLeader
 from backup_service.settings import BackupServiceSettings
+from backup_service.verification.worker import VerificationWorker
 from backup_service.worker import BackupWorker
 from serving.access.keeper import AccessKeeper
 from serving.access.schema import migrate_access
@@ -118,6 +119,7 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
     runtime.add_worker("keys", KeyWatch(context).run)
     runtime.add_worker("backups", BackupWorker(context).run)
     runtime.add_worker("schedule", ScheduleLeader(context).run)
+    runtime.add_worker("verification", VerificationWorker(context).run)
     readiness = Readiness()
     log_and_store_checks(readiness, pool)
     access, refusals = access_of(context), RefusalAudit(context.record)

@@ -25,6 +25,8 @@ GROUPS = {
     "schedule": "cli.schedule",
     "retention": "cli.retention",
     "history": "cli.history",
+    "storage": "cli.storage",
+    "verification": "cli.verification",
     "restore": "cli.restore",
     "archive": "cli.archive",
     "token": "cli.token",

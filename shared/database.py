@@ -35,6 +35,8 @@ class Lock(IntEnum):
     BACKUP_WORKER = 12
     BACKUP_SCHEDULE = 13
     """Of the replica that takes the ticks; the others wait for it."""
+    BACKUP_VERIFIER = 14
+    """Of whoever reads stored backups back by themselves."""
     BACKUP_REBUILD = 15
     """Of whoever makes read models anew: one at a time."""
     RESTORE_APPEND = 20

@@ -45,7 +45,7 @@ def offline_context(dsn: str, folder: Path, clock: Clock) -> BackupContext:
         RootKey.create(root)
         SigningKey.create(signing)
     pool = open_pool(settings.postgres, "test")
-    store = EventStore("backup", Lock.BACKUP_APPEND)
+    store = EventStore("backup", Lock.BACKUP_APPEND, clock)
     context = BackupContext(
         settings=settings,
         clock=clock,

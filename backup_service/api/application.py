@@ -17,6 +17,7 @@ from backup_service.api.schedule import create_schedule_routes
 from backup_service.context import SERVICE, BackupContext
 from backup_service.keys.overview import KeyMetrics
 from backup_service.metrics import ProtectionCollector
+from backup_service.verification.metrics import StoredBackupMetrics
 from backup_service.web.pages import add_pages
 from serving.access import Access
 from serving.access.bootstrap import Bootstrap
@@ -50,6 +51,7 @@ def create_http(
     registry = CollectorRegistry()
     registry.register(KeyMetrics(context))
     registry.register(ProtectionCollector(context))
+    registry.register(StoredBackupMetrics(context))
     app = create_app(
         SERVICE,
         FirstOf(

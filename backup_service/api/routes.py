@@ -12,6 +12,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from backup_service.commands import parse_create
 from backup_service.context import BackupContext, object_name, receipt_name
+from backup_service.handlers.check_storage import check_storage
 from backup_service.handlers.download_backup import begin_download, download
 from backup_service.handlers.rebuild_history import PROGRESS, rebuild_history
 from backup_service.handlers.request_backup import cancel_backup, request_backup
@@ -61,6 +62,11 @@ def create_routes(context: BackupContext) -> Blueprint:
             content_type="text/csv; charset=utf-8; header=present",
             headers={"Content-Disposition": 'attachment; filename="backups.csv"'},
         )
+
+    @routes.post("/storage/check")
+    @requires("read")
+    def storage_check() -> Response:
+        return jsonify(check_storage(context, http_requester()))
 
     @routes.post("/history/rebuild")
     @requires("configure")

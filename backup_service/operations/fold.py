@@ -25,6 +25,7 @@ class Kind(StrEnum):
     RELEASE = "release"
     PURGE = "purge"
     RETENTION = "retention"
+    STORAGE_CHECK = "storage_check"
     LOG_ADOPTION = "log_adoption"
     EVENT_SKIP = "event_skip"
     RESTORE = "restore"
@@ -106,7 +107,14 @@ def _at_once(
 
 def _verified(data: Mapping[str, Any]) -> tuple[Outcome, str | None]:
     found = data["outcome"]
-    return (Outcome.SUCCEEDED if found["intact"] else Outcome.FAILED), found.get("code")
+    receipt = found.get("receipt") or {"intact": True, "code": None}
+    whole = found["intact"] and receipt["intact"]
+    code = found.get("code") or receipt["code"]
+    return (Outcome.SUCCEEDED if whole else Outcome.FAILED), code
+
+
+def _checked(data: Mapping[str, Any]) -> tuple[Outcome, str | None]:
+    return (Outcome.SUCCEEDED if data["clean"] else Outcome.FAILED), None
 
 
 def _noted(event: StoredEvent) -> Change:
@@ -189,6 +197,7 @@ _FOLDS: Final[dict[str, Fold]] = {
         Kind.RETENTION, "retention", outcome=lambda data: (Outcome.FAILED, _code(data))
     ),
     ev.VERIFIED: _at_once(Kind.VERIFICATION, outcome=_verified),
+    ev.STORAGE_CHECKED: _at_once(Kind.STORAGE_CHECK, "storage", outcome=_checked),
     ev.LOG_ADOPTED: _at_once(Kind.LOG_ADOPTION, "log"),
     ev.EVENT_SKIPPED: _at_once(Kind.EVENT_SKIP, "log"),
     ev.CONFIGURED: _at_once(Kind.CONFIGURATION, "setting"),
@@ -201,6 +210,7 @@ _WHERE: Final = {
     "rehearsal": "secryn restore rehearsal show {}",
     "log": "secryn status",
     "retention": "secryn retention show",
+    "storage": "secryn storage check",
     "setting": "secryn {} show",
 }
 # What is not called as its command is.

@@ -104,6 +104,11 @@ class BackupClient:
         path = f"/api/v1/backups/{backup_id}/verify"
         return self.connection.call("POST", path, timeout_s=READ_WHOLE_TIMEOUT_S)
 
+    def check_storage(self) -> Json:
+        """Have the storage compared with the history; return what was found, by kind and by name."""
+        path = "/api/v1/storage/check"
+        return self.connection.call("POST", path, {}, timeout_s=READ_WHOLE_TIMEOUT_S)
+
     def receipts(self) -> Iterator[Json]:
         """Yield every backup that has a receipt in the storage: its id, time, and if it is known."""
         after = ""

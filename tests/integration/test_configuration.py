@@ -17,8 +17,10 @@ from backup_service import events as ev
 from backup_service.configuration.commands import Configure, Confirm, parse_configure
 from backup_service.configuration.reading import Configured, Origin, read_configured
 from backup_service.configuration.schedule import Schedule
+from backup_service.configuration.verification import Verification
 from backup_service.handlers.configure import configure, confirm
 from backup_service.handlers.note_restore import note_restore
+from backup_service.verification.worker import present_plan
 from shared.archive.age import HybridIdentity
 from shared.errors import (
     AccessError,
@@ -258,3 +260,17 @@ def test_a_document_says_which_field_is_wrong() -> None:
         parse_configure(
             Schedule, {"command_id": str(uuid4()), "if_match": "*", "value": {"enabled": 3}}
         )
+
+
+def test_verification_goes_by_its_setting_whoever_brought_it(backing: Backing) -> None:
+    every_two_hours = Verification(every_s=7200, bytes_per_s=1_000_000)
+    configure(backing.context, Configure(uuid4(), "*", "a test", every_two_hours), ADMIN)
+
+    def plan() -> Verification | None:
+        with psycopg.connect(backing.context.settings.postgres.dsn, autocommit=True) as conn:
+            return present_plan(backing.context, conn)
+
+    assert plan() == every_two_hours
+    # It changes nothing and tells nobody anything: it goes on without a confirmation.
+    restored(backing, uuid4())
+    assert plan() == every_two_hours

@@ -148,3 +148,25 @@ def test_the_history_is_filtered_written_as_csv_and_made_anew_by_command(live: L
     assert rebuilt["backups"] == len(before["backups"])
     assert live.services.backups.list(limit=1000) == before
     assert live.stack.refusal("backup", "list", "--sort", "colour")["code"] == "usage.invalid"
+
+
+def test_the_storage_is_compared_and_its_verification_set_by_command(live: Live) -> None:
+    backup, _ = live.backup()
+    assert json.loads(live.stack.secryn("storage", "check").stdout)["clean"]
+    stray = live.stack.state / "backups" / f"{uuid4()}.age"
+    stray.write_bytes(b"x")
+    found = live.stack.secryn("storage", "check", check=False)
+    assert found.returncode == 6
+    assert [one["name"] for one in json.loads(found.stdout)["named"]] == [stray.name]
+    assert "no backup is known of" in typed(live, "storage", "check").stdout
+    stray.unlink()
+    asked = ("--every-days", "7", "--mb-per-s", "5")
+    plan = json.loads(live.stack.secryn("verification", "set", *asked).stdout)
+    assert plan["value"] == {"every_s": 604_800, "bytes_per_s": 5_000_000}
+    assert "within 7 days, at up to 5 MB/s" in typed(live, "verification", "show").stdout
+    refused = live.stack.refusal("verification", "set", "--every-days", "0.001")
+    assert refused["code"] == "usage.invalid"
+    metrics = get(live, "backup", "/metrics", **token(live)).text
+    assert "secryn_backup_damaged 0.0" in metrics
+    assert 'secryn_backup_storage_findings{kind="object_without_backup"} 1.0' in metrics
+    assert backup["backup_id"] not in metrics
