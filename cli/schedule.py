@@ -91,7 +91,7 @@ def set_schedule(
         str | None, typer.Option(help="A date, or a time with its zone; `no` ends a pause.")
     ] = None,
     after_events: Annotated[
-        int | None, typer.Option(help="A backup after so many events, too; 0: none.")
+        str | None, typer.Option(help="A backup after so many events, too; `no`: none.")
     ] = None,
     skip_if_unchanged: Annotated[
         bool | None,
@@ -133,11 +133,21 @@ def _changed(value: dict[str, Any], wished: dict[str, Any]) -> dict[str, Any]:
             changed[name] = None
     if wished.get("paused_until") == "no":
         changed["paused_until"] = None
-    if wished.get("after_events") == 0:
-        changed["after_events"] = None
+    if "after_events" in wished:
+        changed["after_events"] = _events(wished["after_events"])
     if wished.get("recipients") == ["no"]:
         changed["recipients"] = []
     return changed
+
+
+def _events(text: str) -> int | None:
+    if text == "no":
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise UsageError(
+            f"--after-events {text!r} is no number of events", hint="Write 1000, say, or `no`."
+        )
+    return int(text)
 
 
 @app.command()

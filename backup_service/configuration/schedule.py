@@ -42,7 +42,7 @@ class Schedule(StandingSetting):
     missed: Literal["run", "skip"] = "run"
     jitter_s: Annotated[int, Field(ge=0, le=6 * 3600, strict=True)] = 0
     paused_until: AwareDatetime | date | None = None
-    after_events: Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)] | None = None
+    after_events: Annotated[int, Field(le=1_000_000_000, strict=True)] | None = None
     after_events_pause_s: Annotated[int, Field(ge=1, le=86_400, strict=True)] = 60
     skip_if_unchanged: bool = Field(default=False, strict=True)
     recipients: Annotated[tuple[str, ...], Field(max_length=MOST_NAMED)] = ()
@@ -63,6 +63,13 @@ class Schedule(StandingSetting):
     @classmethod
     def _an_expression(cls, text: str | None) -> str | None:
         return None if text is None else read_expression(text)
+
+    @field_validator("after_events")
+    @classmethod
+    def _some_events(cls, events: int | None) -> int | None:
+        if events is not None and events < 1:
+            raise ValueError(f"{events} events are none: write 1 or more, or null for never")
+        return events
 
     @field_validator("recipients")
     @classmethod

@@ -300,6 +300,8 @@ def test_the_schedule_is_set_shown_and_run_from_the_command_line(live: Live) -> 
     assert (stale.returncode, "configuration.changed" in stale.stdout) == (4, True)
     refused = live.stack.secryn("schedule", "set", "--cron", "0 0 2 * * *", check=False)
     assert (refused.returncode, "'0 2 * * *'" in refused.stdout) == (2, True)
+    never = live.stack.secryn("schedule", "set", "--after-events", "0", check=False)
+    assert (never.returncode, "write 1 or more" in never.stdout) == (2, True)
     run = json.loads(live.stack.secryn("schedule", "run", "--wait").stdout)
     assert (run["state"], run["requested_by"]) == ("created", "operator")
     assert live.services.backups.get(run["backup_id"])["key_state"] == "waiting"

@@ -8,9 +8,11 @@ import pytest
 
 from restore_service import events as ev
 from restore_service.staging import before_name
+from shared.archive.age import HybridIdentity
 from shared.errors import NotUndoable, RestoreNotFound, SecrynError, TargetMismatch
 from shared.instance.events import Restored
 from shared.messages.topics import INSTANCE_EVENTS, RESTORE_EVENTS
+from tests.plugins.instance import eventually
 from tests.plugins.live import Json, Live
 
 
@@ -104,3 +106,28 @@ def test_grants_and_policies_are_those_of_now_and_not_those_of_then(live: Live) 
         conn.execute("ALTER TABLE instance.users DISABLE ROW LEVEL SECURITY")
     assert allowed == (False, True)
     assert policies == [("later",)]
+
+
+def test_recipients_that_a_restore_or_an_undo_brings_back_wait_for_a_word(live: Live) -> None:
+    settings = live.services.configuration
+    recipient = HybridIdentity.generate().to_recipient().encode()
+    value = {"enabled": True, "at": "00:00", "recipients": [recipient]}
+    settings.set("schedule", value, "*", "r")
+    backup, key = live.backup()
+    settings.set("schedule", value | {"recipients": []}, "*", "r")
+
+    def origin() -> str:
+        return str(settings.get("schedule")["origin"])
+
+    restore = live.restore(backup, key)
+    # In between it is not known from whose backup the data are.
+    eventually(lambda: origin() == "restored", "the restore is heard of")
+    shown = settings.get("schedule")
+    assert (shown["value"]["recipients"], shown["awaits_confirmation"]) == ([recipient], True)
+    assert not shown["paused"]
+    run = settings.run_schedule("r")
+    assert run["recipients"] == []
+    live.services.backups.wait(run["backup_id"])
+    undo(live, restore)
+    eventually(lambda: origin() == "restored", "the undo is heard of")
+    assert not settings.get("schedule")["paused"]
