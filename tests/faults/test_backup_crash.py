@@ -164,8 +164,12 @@ WAYS: Final[dict[str, Way]] = {
 
 
 # What a person or a rule decides about a backup that is there, not about one that is made: a process
-# dies at each of these in tests/integration/test_purge.py.
-ELSEWHERE: Final = ("backup.hold.", "backup.purge.", "backup.retention.")
+# dies at each of these in tests/integration/test_purge.py; or what is read back, and made anew:
+# tests/faults/test_verification_killed.py.
+ELSEWHERE: Final = (
+    "backup.hold.", "backup.purge.", "backup.retention.",
+    "backup.verify.", "backup.verification.", "backup.rebuild.",
+)  # fmt: skip
 
 
 def ways() -> list[tuple[str, Way]]:

@@ -1,0 +1,98 @@
+"""kill -9 while a backup is read back, and while the history is made anew: the next one does it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import psycopg
+import pytest
+
+from backup_service import events as ev
+from backup_service.configuration.verification import Verification
+from backup_service.context import BackupContext
+from backup_service.handlers.rebuild_history import rebuild_history
+from backup_service.verification import worker
+from backup_service.verification.worker import verify_next
+from shared.crashpoints import ENV, CrashPoint
+from tests.clock import HandClock
+from tests.integration.test_verification import ADMIN, events, stored, verified
+from tests.keeping import offline_context
+from tests.plugins.faults import Points
+from tests.plugins.postgres import TestPostgres
+
+# A server that has everything imported: each process is a copy of it, within a moment.
+PROCESSES: Final = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.faults.test_verification_killed"])
+READ_BACK: Final = sorted(
+    name for name in CrashPoint.declared if name.startswith(("backup.verify.", "backup.verification."))
+)  # fmt: skip
+REBUILT: Final = sorted(name for name in CrashPoint.declared if name.startswith("backup.rebuild."))
+
+
+def read_back(dsn: str, folder: Path, points: str | None) -> None:
+    """Verify what is due, with the day of the test over."""
+    if points is not None:
+        os.environ[ENV] = points
+    clock = HandClock()
+    clock.pass_(days=2)
+    context = offline_context(dsn, folder, clock)
+    setattr(worker, "present_plan", lambda _context, _conn: Verification(every_s=86_400))  # noqa: B010
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        verify_next(context, conn, threading.Event())
+
+
+def rebuild(dsn: str, folder: Path, points: str | None) -> None:
+    """Make the history anew."""
+    if points is not None:
+        os.environ[ENV] = points
+    rebuild_history(offline_context(dsn, folder, HandClock()), ADMIN)
+
+
+@pytest.mark.parametrize("point", [*READ_BACK, *REBUILT])
+def test_a_process_that_dies_leaves_nothing_half_and_the_next_one_does_it_once(
+    postgres: TestPostgres, tmp_path: Path, point: str
+) -> None:
+    dsn = postgres.fresh_place().dsn("secryn_backup")
+    folder = tmp_path / "points"
+    folder.mkdir()
+    points = Points(folder)
+    context = offline_context(dsn, tmp_path, HandClock())
+    try:
+        backup_id = stored(context)
+        before = shown(context, backup_id)
+        work = rebuild if point in REBUILT else read_back
+        points.arm(point)
+        process = PROCESSES.Process(target=work, args=(dsn, tmp_path, str(folder)), daemon=True)
+        process.start()
+        points.wait(point)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(20)
+        points.release()
+        if point in REBUILT:
+            assert shown(context, backup_id) == before
+            assert rebuild_history(context, ADMIN)["backups"] == 1
+            assert shown(context, backup_id) == before
+            return
+        done = point == "backup.verify.committed"
+        assert verified(context) == ([backup_id] if done else [])
+        again = PROCESSES.Process(target=read_back, args=(dsn, tmp_path, None), daemon=True)
+        again.start()
+        again.join(60)
+        assert verified(context) == [backup_id]
+        assert len(events(context, ev.DAMAGED)) == 0
+        (event,) = events(context, ev.VERIFIED)
+        assert event.occurred_at == context.clock.now() + timedelta(days=2)
+    finally:
+        context.pool.close()
+
+
+def shown(context: BackupContext, backup_id: str) -> dict[str, object]:
+    with context.pool.connection() as conn:
+        return context.history.get(conn, backup_id)
