@@ -10,13 +10,22 @@ from flask import Blueprint, Response, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from backup_service.api.routes import parse_backup_id
-from backup_service.commands import parse_create
+from backup_service.commands import (
+    DeleteBackup,
+    HoldBackup,
+    ReleaseBackup,
+    parse_command,
+    parse_create,
+)
 from backup_service.context import BackupContext
+from backup_service.handlers.delete_backup import delete_backup
+from backup_service.handlers.hold_backup import hold_backup, release_backup
 from backup_service.handlers.request_backup import cancel_backup, request_backup
 from backup_service.handlers.verify_backup import verify_backup
-from backup_service.history import HistoryQuery, parse_query
+from backup_service.history import HistoryQuery
 from backup_service.instance_view import show_status
 from backup_service.schedule.view import show_protection
+from backup_service.web.listing import ROWS, Listing
 from backup_service.web.words import KEYS, STATES, steps_of
 from serving.caller import requires
 from serving.requester import http_requester
@@ -24,8 +33,6 @@ from serving.web.frame import Frame
 from serving.web.words import ago
 from shared.database import postgres_faults
 from shared.errors import SecrynError, UsageError
-
-PAGE_ROWS = 50
 
 
 def add_backup_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> None:
@@ -40,12 +47,11 @@ def add_backup_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> 
     @pages.get("/backups")
     @requires("read")
     def backups() -> str:
-        query = parse_query(request.args.to_dict(flat=False) | {"limit": [str(PAGE_ROWS)]})
+        listing = Listing.read(request.args.to_dict(flat=False))
         with postgres_faults("reading the history"), context.pool.connection() as conn:
-            page = context.history.page(conn, query)
-        first = query.cursor is None
+            page = context.history.page(conn, listing.query)
         return render_template(
-            "backups/list.html", page=page, first=first, health=_health(context), **words
+            "backups/list.html", page=page, listing=listing, health=_health(context), **words
         )
 
     @pages.get("/backups/new")
@@ -94,11 +100,41 @@ def add_backup_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> 
         cancel_backup(context, parse_backup_id(backup_id), http_requester())
         return redirect(f"{frame.prefix}/backups/{parse_backup_id(backup_id)}", 303)
 
+    @pages.post("/backups/<backup_id>/hold")
+    @requires("hold")
+    def hold(backup_id: str) -> BaseResponse:
+        command = parse_command(HoldBackup, _decision("a hold in the browser"))
+        hold_backup(context, parse_backup_id(backup_id), command, http_requester())
+        return redirect(f"{frame.prefix}/backups/{parse_backup_id(backup_id)}#kept", 303)
+
+    @pages.post("/backups/<backup_id>/release")
+    @requires("hold")
+    def release(backup_id: str) -> BaseResponse:
+        document = _decision("a release in the browser") | {"holder": request.form.get("holder")}
+        command = parse_command(ReleaseBackup, document)
+        release_backup(context, parse_backup_id(backup_id), command, http_requester())
+        return redirect(f"{frame.prefix}/backups/{parse_backup_id(backup_id)}#kept", 303)
+
+    @pages.post("/backups/<backup_id>/delete")
+    @requires("delete", proven=True)
+    def delete(backup_id: str) -> BaseResponse:
+        document = _decision("") | {"confirm": request.form.get("confirm", "").strip()}
+        command = parse_command(DeleteBackup, document)
+        delete_backup(context, parse_backup_id(backup_id), command, http_requester())
+        return redirect(f"{frame.prefix}/backups/{parse_backup_id(backup_id)}", 303)
+
     @pages.post("/backups/<backup_id>/verify")
     @requires("read")
     def verify(backup_id: str) -> BaseResponse:
         verify_backup(context, parse_backup_id(backup_id), http_requester())
         return redirect(f"{frame.prefix}/backups/{parse_backup_id(backup_id)}#story", 303)
+
+
+def _decision(reason: str) -> dict[str, Any]:
+    return {
+        "command_id": str(uuid4()),
+        "reason": request.form.get("reason", "").strip() or reason,
+    }
 
 
 def _same_command(text: str) -> str:
@@ -118,7 +154,7 @@ def _found(context: BackupContext, backup_id: str) -> dict[str, Any]:
 def _health(context: BackupContext) -> dict[str, Any]:
     """Return what the top of the page says; a part that does not answer is named, not hidden."""
     with postgres_faults("reading the history"), context.pool.connection() as conn:
-        newest = context.history.page(conn, HistoryQuery(limit=PAGE_ROWS))["backups"]
+        newest = context.history.page(conn, HistoryQuery(limit=ROWS))["backups"]
     proven = next((found for found in newest if found["state"] == "created"), None)
     last = newest[0] if newest else None
     try:

@@ -7,6 +7,7 @@ from flask import Flask
 from backup_service.context import BackupContext
 from backup_service.web.backups import add_backup_pages
 from backup_service.web.key import add_key_pages
+from backup_service.web.operations import add_operation_pages
 from backup_service.web.schedule import add_schedule_pages
 from serving.access import Access
 from serving.audit import RefusalAudit
@@ -24,4 +25,5 @@ def add_pages(app: Flask, context: BackupContext, access: Access, refusals: Refu
     add_backup_pages(pages, context, frame)
     add_key_pages(pages, context, frame)
     add_schedule_pages(pages, context, frame)
+    add_operation_pages(pages, context)
     app.register_blueprint(pages)

@@ -14,8 +14,10 @@ from backup_service.configuration.commands import parse_configure, parse_confirm
 from backup_service.configuration.names import standing_model
 from backup_service.configuration.schedule import Schedule
 from backup_service.context import BackupContext
+from backup_service.handlers.apply_retention import preview_retention
 from backup_service.handlers.configure import configure, confirm, show_configuration
 from backup_service.handlers.run_schedule import seed_of
+from backup_service.retention.policy import RetentionPolicy
 from backup_service.schedule.ticks import next_runs
 from backup_service.schedule.view import SHOWN_RUNS, show_schedule
 from serving.caller import requires
@@ -55,6 +57,7 @@ def add_schedule_pages(pages: Blueprint, context: BackupContext, frame: Frame) -
         schedule: Mapping[str, Any] | None = None,
         runs: list[dict[str, str]] | None = None,
         retention: Mapping[str, Any] | None = None,
+        judged: dict[str, Any] | None = None,
     ) -> str:
         present = show_schedule(context)
         kept = show_configuration(context, standing_model("retention"))
@@ -67,6 +70,7 @@ def add_schedule_pages(pages: Blueprint, context: BackupContext, frame: Frame) -
             kept=kept,
             rules={name: text for name, text in RULES.items() if name in kept["value"]},
             rule_values=retention if retention is not None else kept["value"],
+            judged=judged,
             error=error,
             frequencies=FREQUENCIES,
             weekdays=WEEKDAYS,
@@ -96,6 +100,9 @@ def add_schedule_pages(pages: Blueprint, context: BackupContext, frame: Frame) -
     def change_retention() -> BaseResponse:
         try:
             value = retention_of(request.form)
+            if request.form.get("do") == "look":
+                judged = preview_retention(context, RetentionPolicy.read(value))
+                return make_response(page(retention=value, judged=judged))
             _configure(context, "retention", value)
         except SecrynError as error:
             return make_response(page(error, retention=request.form), error.http_status)

@@ -12,6 +12,7 @@ STATES: Final = {
     "created": ("good", "Proven"),
     "failed": ("bad", "Failed"),
     "cancelled": ("off", "Cancelled"),
+    "purging": ("busy", "Being purged"),
     "purged": ("off", "Purged"),
 }
 KEYS: Final = {

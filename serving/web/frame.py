@@ -86,6 +86,7 @@ class Frame:
         known = (
             Entry("backups", "Backups", f"{backup}/admin/backups", "read"),
             Entry("schedule", "Schedule", f"{backup}/admin/schedule", "read"),
+            Entry("operations", "Operations", f"{backup}/admin/operations", "read"),
             Entry("restore", "Restore", f"{restore}/admin/restore", "restore"),
         )
         held = getattr(g, "caller", None)

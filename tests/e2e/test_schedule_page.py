@@ -1,4 +1,4 @@
-"""An administrator sets a schedule in a browser, and sees what it will do before it is saved."""
+"""Schedule, retention and operations in a browser: what will be done, before it is saved; and was."""
 
 from __future__ import annotations
 
@@ -70,3 +70,54 @@ def test_a_reader_may_look_and_not_change(browser: Browser, empty_live: Live) ->
         assert page.get_by_text("You may look, but not change").is_visible()
         assert page.get_by_role("button", name="Save the schedule").count() == 0
         reader.check()
+
+
+def test_the_rules_show_what_would_go_before_they_are_saved(
+    admin: Visitor, empty_live: Live
+) -> None:
+    for _ in range(2):
+        empty_live.backup()
+    page = admin.page
+    page.get_by_label("Keep the newest").fill("1")
+    page.get_by_role("button", name="Show what would go first").click()
+    assert page.get_by_text("1 backup would go, 1 backup would stay").is_visible()
+    admin.check()
+    rules = empty_live.services.backups.connection.call("GET", "/api/v1/configuration/retention")
+    assert rules["value"]["keep_last"] is None, "looking changes nothing"
+
+
+def test_an_operation_is_listed_while_one_looks_and_leads_to_its_key(
+    admin: Visitor, empty_live: Live
+) -> None:
+    page = admin.see("/admin/operations")
+    asked = empty_live.services.backups.create("made meanwhile")
+    row = page.get_by_role("row").filter(has_text="made meanwhile")
+    row.get_by_text("Done").wait_for()
+    admin.check()
+    page.get_by_label("What").select_option("backup")
+    page.get_by_role("button", name="Filter").click()
+    row.get_by_role("link", name="View key").click()
+    page.get_by_role("button", name="Show the key").click()
+    page.get_by_label("I have stored it").check()
+    page.get_by_role("button", name="Done: forget it here").click()
+    page.wait_for_url(f"**/backups/{asked['backup_id']}")
+    admin.see("/admin/operations")
+    assert row.get_by_text("Viewed").is_visible()
+
+
+def test_a_held_backup_says_so_and_the_history_finds_it(admin: Visitor, empty_live: Live) -> None:
+    backup, _ = empty_live.backup()
+    page = admin.see(f"/admin/backups/{backup['backup_id']}")
+    page.get_by_text("Hold it: it is not purged").click()
+    page.locator("#hold-reason").fill("for the auditors")
+    page.get_by_role("button", name="Hold it").click()
+    assert page.get_by_text("for the auditors").is_visible()
+    admin.check()
+    page = admin.see("/admin/backups")
+    page.get_by_label("State").select_option("created")
+    page.get_by_label("In the reason").fill("a test")
+    page.get_by_role("button", name="Filter").click()
+    page.get_by_role("link", name="Size").click()
+    assert page.locator("th[aria-sort]").inner_text().startswith("Size")
+    assert page.get_by_text("Held").first.is_visible()
+    admin.check()

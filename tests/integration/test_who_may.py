@@ -67,6 +67,11 @@ ROWS: Final[dict[str, dict[str, Row]]] = {
     | {
         "GET /admin/": Row("read"),
         "GET /admin/schedule": Row("read"),
+        "GET /admin/operations": Row("read"),
+        "GET /admin/operations/list": Row("read"),
+        "POST /admin/backups/<backup_id>/hold": Row("hold"),
+        "POST /admin/backups/<backup_id>/release": Row("hold"),
+        "POST /admin/backups/<backup_id>/delete": Row("delete", proof=True),
         "POST /admin/schedule": Row("configure"),
         "POST /admin/schedule/retention": Row("configure"),
         "POST /admin/schedule/confirm/<name>": Row("configure"),
