@@ -28,6 +28,7 @@ from serving.checks import log_and_store_checks
 from serving.command_topic import CommandTopic
 from serving.progress import ProgressBoard
 from serving.runtime import ServiceRuntime
+from serving.watching import WatchBoard
 from shared.archive.trust import load_signers
 from shared.audit import AuditTrail
 from shared.clock import SYSTEM_CLOCK, Clock
@@ -120,9 +121,11 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
     runtime.add_worker("backups", BackupWorker(context).run)
     runtime.add_worker("schedule", ScheduleLeader(context).run)
     runtime.add_worker("verification", VerificationWorker(context).run)
+    board = WatchBoard(store, pool, context.progress, slots=settings.http.watchers)
+    runtime.add_worker("watching", board.run)
     readiness = Readiness()
     log_and_store_checks(readiness, pool)
     access, refusals = access_of(context), RefusalAudit(context.record)
     runtime.add_worker("access", AccessKeeper(access, refusals).run)
-    app = create_http(context, access, readiness, refusals)
+    app = create_http(context, access, readiness, refusals, board)
     return runtime.run(app, settings.http)

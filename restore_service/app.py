@@ -41,6 +41,7 @@ from serving.checks import log_and_store_checks
 from serving.command_topic import CommandTopic
 from serving.progress import ProgressBoard
 from serving.runtime import ServiceRuntime
+from serving.watching import WatchBoard
 from shared.archive.trust import load_signers
 from shared.audit import AuditTrail
 from shared.database import Lock, Pool, open_pool
@@ -115,11 +116,13 @@ def run(settings: RestoreServiceSettings) -> int:
     runtime.add_worker("restores", RestoreWorker(context).run)
     runtime.add_worker("rehearsals", RehearsalWorker(context).run)
     runtime.add_worker("previews", PreviewWorker(context).run)
+    board = WatchBoard(context.store, pool, context.progress, slots=settings.http.watchers)
+    runtime.add_worker("watching", board.run)
     readiness = Readiness()
     log_and_store_checks(readiness, pool)
     access, refusals = access_of(context), RefusalAudit(context.record)
     runtime.add_worker("access", AccessKeeper(access, refusals).run)
-    app = create_http(context, access, readiness, refusals)
+    app = create_http(context, access, readiness, refusals, board)
     return runtime.run(app, settings.http)
 
 

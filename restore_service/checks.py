@@ -14,7 +14,7 @@ from restore_service.context import RestoreContext
 from restore_service.dependents import check_dependents
 from restore_service.rights import check_defaults
 from restore_service.staging import INSTANCE, become_owner
-from restore_service.uploads import archive_name, uploaded_sha256
+from restore_service.uploads import open_upload, uploaded_bytes, uploaded_sha256
 from shared import target
 from shared.archive.keyfile import KeyFile
 from shared.archive.manifest import Manifest
@@ -71,7 +71,7 @@ def source_bytes(context: RestoreContext, command: ArchiveCommand) -> int:
     """Return the size of the archive that the command names. Raises BackupNotFound."""
     try:
         if command.upload_id is not None:
-            return context.uploads.stat(archive_name(command.upload_id)).size_bytes
+            return uploaded_bytes(context.uploads, command.upload_id)
         return context.backups.stat(f"{command.backup_id}.age").size_bytes
     except ObjectNotFound:
         named = command.backup_id or command.upload_id
@@ -83,7 +83,7 @@ def open_source(
 ) -> AbstractContextManager[ObjectReader]:
     """Open the archive that the command names. Raises BackupNotFound, ObjectNotFound."""
     if command.upload_id is not None:
-        return context.uploads.open(archive_name(command.upload_id))
+        return open_upload(context.uploads, command.upload_id)
 
     @contextmanager
     def backup() -> Iterator[ObjectReader]:

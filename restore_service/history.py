@@ -93,13 +93,23 @@ class History:
         document: dict[str, Any] = row[0]
         return document
 
-    def page(self, conn: Connection, limit: int) -> dict[str, Any]:
-        """Return up to ``limit`` restores, the newest first; without their voided events."""
+    def page(self, conn: Connection, limit: int, before: int | None = None) -> dict[str, Any]:
+        """Return up to ``limit`` restores, the newest first; without their voided events.
+
+        ``before`` and ``next_before`` are where a page begins.
+        """
         rows = conn.execute(
-            "SELECT document #- '{voided,events}' FROM restore.restores ORDER BY requested_position DESC LIMIT %s",
-            (limit,),
-        )
-        return {"restores": [row[0] for row in rows]}
+            "SELECT requested_position, document #- '{voided,events}' FROM restore.restores "
+            "WHERE %(before)s::bigint IS NULL OR requested_position < %(before)s "
+            "ORDER BY requested_position DESC LIMIT %(limit)s",
+            {"before": before, "limit": limit + 1},
+        ).fetchall()
+        page = rows[:limit]
+        more = len(rows) > limit
+        return {
+            "restores": [document for _, document in page],
+            "next_before": page[-1][0] if more else None,
+        }
 
     def open_ids(self, conn: Connection) -> list[str]:
         """Return the ids of the restores that are to run, or do, and have not ended."""

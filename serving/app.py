@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 from flask import Flask, Response, g, jsonify, request
 from prometheus_client import CollectorRegistry, Counter, generate_latest
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from serving.access import Access, enter_by_cookie
 from serving.access.cookies import (
@@ -22,6 +22,7 @@ from serving.access.cookies import (
 )
 from serving.caller import PROOF, Authenticator, Caller, open_to_all, requires
 from serving.requester import http_requester
+from shared import errors
 from shared.errors import (
     AccessError,
     NotAuthenticated,
@@ -31,6 +32,7 @@ from shared.errors import (
     SessionEnded,
     TooManyAttempts,
     UsageError,
+    ValueTooLarge,
 )
 
 PROBLEM = "application/problem+json"
@@ -48,8 +50,22 @@ SECURITY_HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Cache-Control": "no-store",
 }
+# For what is down or busy and may be asked again.
+RETRY_AFTER_S = "1"
 # What a client may choose for itself; anything else could break a log line.
 _CORRELATION_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+
+# What the framework refuses by itself, in our terms.
+_HTTP_KINDS: Mapping[int, type[SecrynError]] = {
+    404: NotFoundError,
+    405: errors.MethodNotAllowed,
+    413: ValueTooLarge,
+    415: errors.MediaTypeUnsupported,
+}
+_HTTP_WORDS = {
+    404: "there is nothing under this address",
+    405: "this address has no such method",
+}
 
 log = structlog.get_logger(__name__)
 
@@ -194,6 +210,10 @@ def _answer_errors(app: Flask, on_refusal: RefusalHook | None) -> None:
             response.headers["WWW-Authenticate"] = "Bearer"
         if isinstance(error, TooManyAttempts):
             response.headers["Retry-After"] = str(error.retry_after_s)
+        elif isinstance(error, errors.RangeUnsatisfiable):
+            response.headers["Content-Range"] = f"bytes */{error.size_bytes}"
+        elif status == 503:
+            response.headers["Retry-After"] = RETRY_AFTER_S
         return response
 
     @app.errorhandler(SecrynError)
@@ -205,8 +225,12 @@ def _answer_errors(app: Flask, on_refusal: RefusalHook | None) -> None:
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
         status = error.code or 500
-        kind: type[SecrynError] = NotFoundError if status == 404 else UsageError
-        return problem(kind(error.description or "the request cannot be answered"), status)
+        kind = _HTTP_KINDS.get(status, UsageError if status < 500 else SecrynError)
+        what = _HTTP_WORDS.get(status) or error.description or "the request cannot be answered"
+        response = problem(kind(what), status)
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
 
     @app.errorhandler(Exception)
     def unknown(error: Exception) -> Response:

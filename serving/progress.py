@@ -15,6 +15,7 @@ class ProgressBoard:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: dict[str, dict[str, Any]] = {}
+        self._ticks: dict[str, int] = {}
 
     def begin(self, identity: str) -> None:
         """Start to show ``identity``."""
@@ -25,6 +26,7 @@ class ProgressBoard:
                 "began": time.monotonic(),
                 "step_began": time.monotonic(),
             }
+            self._ticks[identity] = 1
 
     def step(self, identity: str, step: str, total_bytes: int | None = None) -> None:
         """Enter a step; ``total_bytes`` is an estimate of its work."""
@@ -35,17 +37,25 @@ class ProgressBoard:
                     "progress": {"done_bytes": 0, "total_bytes": total_bytes, "rows": 0},
                     "step_began": time.monotonic(),
                 }
+                self._ticks[identity] += 1
 
     def advance(self, identity: str, done_bytes: int, rows: int = 0) -> None:
         """Note how far the present step is."""
         with self._lock:
             if identity in self._entries:
                 self._entries[identity]["progress"] |= {"done_bytes": done_bytes, "rows": rows}
+                self._ticks[identity] += 1
 
     def end(self, identity: str) -> None:
         """Stop showing ``identity``."""
         with self._lock:
             self._entries.pop(identity, None)
+            self._ticks.pop(identity, None)
+
+    def tick(self, identity: str) -> int:
+        """Return a number that grows with every change of ``identity``; 0 for what does not run."""
+        with self._lock:
+            return self._ticks.get(identity, 0)
 
     def of(self, identity: str) -> dict[str, Any]:
         """Return ``step``, ``progress`` and ``elapsed_s`` of what runs; nothing of what does not.

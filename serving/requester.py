@@ -12,10 +12,17 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from serving.caller import current_caller
 from shared.archive.age import recipient_fingerprint
-from shared.errors import AccessError, ProofNeeded, UsageError, ValueTooLarge
+from shared.errors import (
+    AccessError,
+    MediaTypeUnsupported,
+    ProofNeeded,
+    UsageError,
+    ValueTooLarge,
+)
 
 # The largest is a command to restore: a sealed key in hex.
 BODY_MAX_BYTES = 1024 * 1024
+JSON = "application/json"
 # What the name of one who signs commands begins with.
 ISSUER_PREFIX = "issuer:"
 
@@ -91,7 +98,13 @@ def http_requester() -> Requester:
 
 
 def json_body() -> Any:
-    """Return the request's body. Raises UsageError when it is not JSON, ValueTooLarge."""
+    """Return the request's body.
+
+    Raises UsageError when it is not JSON, MediaTypeUnsupported when it does not say that it is,
+    ValueTooLarge.
+    """
+    if request.mimetype != JSON:
+        raise MediaTypeUnsupported(f"the body must be {JSON}")
     request.max_content_length = BODY_MAX_BYTES
     try:
         document = request.get_json(silent=True)

@@ -15,6 +15,7 @@ from cheroot import wsgi
 from cheroot.ssl.builtin import BuiltinSSLAdapter
 
 from serving.proxies import TrustedProxies
+from serving.server import BoundedConnection
 from shared.errors import UnknownSetting
 from shared.secretfiles import read_secret_file
 from shared.settings import HttpSettings
@@ -122,11 +123,13 @@ def build_server(name: str, app: Any, http: HttpSettings) -> wsgi.Server:
     server = wsgi.Server(
         (http.host, http.port),
         TrustedProxies(app, http.trusted_proxies),
-        numthreads=http.threads,
+        # Watchers hold a thread each, and never one that commands need.
+        numthreads=http.threads + http.watchers,
         request_queue_size=128,
         shutdown_timeout=5,
         server_name=name,
     )
+    server.ConnectionClass = BoundedConnection
     server.ssl_adapter = _tls(http)
     return server
 

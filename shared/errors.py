@@ -109,6 +109,34 @@ class ValueTooLarge(UsageError):
     http_status = 413
 
 
+class MethodNotAllowed(UsageError):
+    code = "usage.method"
+    hint = "Use a method that the header Allow names; /api/v1/docs tells what each does."
+    http_status = 405
+
+
+class MediaTypeUnsupported(UsageError):
+    code = "usage.media_type"
+    hint = "Send the media type that the operation takes, in the header Content-Type."
+    http_status = 415
+
+
+class RangeUnsatisfiable(UsageError):
+    code = "usage.range"
+    hint = "Ask for a part inside of the object; the header Content-Range tells its size."
+    http_status = 416
+
+    def __init__(self, message: str, *, hint: str | None = None, size_bytes: int = 0) -> None:
+        super().__init__(message, hint=hint)
+        self.size_bytes = size_bytes
+
+
+class UploadTooLarge(UsageError):
+    code = "upload.too_large"
+    hint = "The setting restore.upload_max_bytes limits it. Restore a stored backup by its id."
+    http_status = 413
+
+
 class AccessError(SecrynError):
     code = "access.denied"
     hint = "Ask an administrator for the named permission."
@@ -177,6 +205,11 @@ class ConflictError(SecrynError):
     hint = "Read the present state and decide again."
     http_status = 409
     exit_code = 4
+
+
+class UploadOffset(ConflictError):
+    code = "upload.offset"
+    hint = "Read how far the upload is, and go on there; or choose another id."
 
 
 class ConcurrencyConflict(ConflictError):
@@ -467,6 +500,11 @@ class ObjectNotFound(NotFoundError):
     hint = "The stored object is gone. Check the storage, or give the file with --file."
 
 
+class UploadNotFound(NotFoundError):
+    code = "upload.not_found"
+    hint = "Upload the file again: what was not used within a day is removed."
+
+
 class PolicyChangeNotFound(NotFoundError):
     code = "approval.change_not_found"
     hint = "`secryn restore approval show` shows the change that waits, if there is one."
@@ -520,6 +558,11 @@ class ArchiveTruncated(ArchiveDamaged):
 class ArchiveAltered(ArchiveDamaged):
     code = "archive.altered"
     hint = "The file's SHA-256 is not that of the backup. Take another copy of it."
+
+
+class DigestMismatch(ArchiveError):
+    code = "upload.digest_mismatch"
+    hint = "It was altered on its way, and was removed. Upload it again."
 
 
 class ArchiveMalformed(ArchiveError):
@@ -594,6 +637,11 @@ class UnavailableError(SecrynError):
     http_status = 503
     exit_code = 7
     retryable = True
+
+
+class WatchersBusy(UnavailableError):
+    code = "watch.busy"
+    hint = "Ask again in a moment, or read the document without waiting for its changes."
 
 
 class KafkaUnavailable(UnavailableError):

@@ -85,8 +85,18 @@ class HttpSettings(Section):
 
     host: str = "127.0.0.1"
     port: int = Field(ge=0, le=65535)
-    threads: int = Field(default=16, ge=2, le=512)
+    threads: int = Field(default=16, ge=2, le=512, description="For what is answered at once.")
+    watchers: int = Field(
+        default=256,
+        ge=1,
+        le=4096,
+        description="How many may watch at once, each with a thread; one more is told to come back.",
+    )
     token_file: Path = Field(description="A 0600 file with the operator's token.")
+    check_answers: bool = Field(
+        default=False,
+        description="Hold every answer against its documented model; one that differs is an error.",
+    )
     tls_cert_file: Path | None = Field(
         default=None, description="PEM file with the certificate and its chain: speak TLS."
     )

@@ -247,7 +247,7 @@ def _settings(place: PlaceDatabase, folder: Path, kafka: KafkaSettings) -> Backu
             trusted_signers_file=folder / "signers.toml",
             issuers_file=folder / "issuers.toml",
         ),
-        http=HttpSettings(port=0, token_file=folder / "token"),
+        http=HttpSettings(port=0, token_file=folder / "token", check_answers=True),
         storage=StorageSettings(folder=folder / "backups"),
         keys=KeySettings(folder=folder / "keks"),
     )

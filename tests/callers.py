@@ -40,6 +40,7 @@ from tests.clock import HandClock
 from tests.keeping import offline_context
 from tests.plugins.postgres import TestPostgres
 from tests.restoring import Restoring
+from tests.serving_api import board_of
 
 Headers = dict[str, str]
 TOKEN_PERMISSIONS: Final = sorted(PERMISSIONS - {"approve"})
@@ -89,16 +90,21 @@ class House:
         )
         apps = {
             "backup": backup_application.create_http(
-                backup, of_backup, Readiness(), RefusalAudit(backup.record)
+                backup, of_backup, Readiness(), RefusalAudit(backup.record), board_of(backup)
             ),
             "restore": restore_application.create_http(
-                restoring.context, access, Readiness(), RefusalAudit(restoring.context.record)
+                restoring.context,
+                access,
+                Readiness(),
+                RefusalAudit(restoring.context.record),
+                board_of(restoring.context),
             ),
         }
         restore_id = str(uuid4())
         asked = {
             "restore_id": restore_id, "command_id": str(uuid4()), "backup_id": str(uuid4()),
-            "upload_id": None, "reason": "a test", "runner": restoring.context.runner,
+            "upload_id": None, "target_instance_id": str(uuid4()), "key_fingerprint": None,
+            "reason": "a test", "runner": restoring.context.runner,
             "receipt_sha256": hashlib.sha256(RECEIPT_SECRET.encode()).hexdigest(),
         }  # fmt: skip
         restoring.append(restore_id, NewEvent(ev.REQUESTED, asked, RESTORE_EVENTS))

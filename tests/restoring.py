@@ -153,7 +153,7 @@ def _settings(place: PlaceDatabase, folder: Path, kafka: KafkaSettings) -> Resto
             trusted_signers_file=folder / "signers.toml",
             issuers_file=folder / "issuers.toml",
         ),
-        http=HttpSettings(port=0, token_file=token),
+        http=HttpSettings(port=0, token_file=token, check_answers=True),
         storage=FolderSettings(folder=folder / "backups"),
         uploads=FolderSettings(folder=folder / "uploads"),
         recipients=FolderSettings(folder=folder / "recipients"),

@@ -8,8 +8,11 @@ from backup_service.context import BackupContext
 from backup_service.handlers.create_administrator import CreateAdministrator, create_administrator
 from serving.access import Access
 from serving.access.parsing import parsed
+from serving.api import operation
 from serving.caller import requires
 from serving.requester import http_requester, json_body
+from shared.api.access import Administrator
+from shared.errors import BootstrapSpent, FenceOpen, SignInBusy, StoreBehind, UserExists
 
 
 def create_administrator_routes(context: BackupContext, access: Access) -> Blueprint:
@@ -17,6 +20,13 @@ def create_administrator_routes(context: BackupContext, access: Access) -> Bluep
     routes = Blueprint("administrators", __name__, url_prefix="/api/v1")
 
     @routes.post("/administrators")
+    @operation(
+        "Make a new user of the instance who may do everything about backups",
+        body=CreateAdministrator,
+        answer=Administrator,
+        status=201,
+        problems=(UserExists, BootstrapSpent, FenceOpen, SignInBusy, StoreBehind),
+    )
     @requires("create_administrator")
     def create() -> tuple[Response, int]:
         command = parsed(CreateAdministrator, json_body())

@@ -26,9 +26,11 @@ from serving.access.provider import Provider
 from serving.access.routes import create_access_routes
 from serving.access.token_routes import create_token_routes
 from serving.access.tokens import TokenHolders
+from serving.api import serve_document
 from serving.app import Readiness, create_app
 from serving.audit import RefusalAudit
 from serving.caller import FirstOf, OperatorToken
+from serving.watching import WatchBoard
 
 
 def access_of(context: BackupContext) -> Access:
@@ -45,7 +47,11 @@ def access_of(context: BackupContext) -> Access:
 
 
 def create_http(
-    context: BackupContext, access: Access, readiness: Readiness, refusals: RefusalAudit
+    context: BackupContext,
+    access: Access,
+    readiness: Readiness,
+    refusals: RefusalAudit,
+    board: WatchBoard,
 ) -> Flask:
     """Build the application with every route. Raises UnknownSetting when the token is unreadable."""
     registry = CollectorRegistry()
@@ -69,7 +75,7 @@ def create_http(
         app.register_blueprint(create_oidc_routes(access, Provider(access.settings.oidc)))
     app.register_blueprint(create_token_routes(access))
     app.register_blueprint(create_administrator_routes(context, access))
-    app.register_blueprint(create_routes(context))
+    app.register_blueprint(create_routes(context, board))
     app.register_blueprint(create_hold_routes(context))
     app.register_blueprint(create_retention_routes(context))
     app.register_blueprint(create_key_routes(context))
@@ -77,5 +83,7 @@ def create_http(
     app.register_blueprint(create_disaster_routes(context))
     app.register_blueprint(create_configuration_routes(context))
     app.register_blueprint(create_schedule_routes(context))
+    # Behind all others of the API, of which it tells.
+    serve_document(app, SERVICE, check_answers=context.settings.http.check_answers)
     add_pages(app, context, access, refusals)
     return app

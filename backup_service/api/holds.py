@@ -9,8 +9,11 @@ from backup_service.commands import DeleteBackup, HoldBackup, ReleaseBackup, par
 from backup_service.context import BackupContext
 from backup_service.handlers.delete_backup import delete_backup
 from backup_service.handlers.hold_backup import hold_backup, release_backup
+from serving.api import command_body, operation
 from serving.caller import requires
-from serving.requester import http_requester, json_body
+from serving.requester import http_requester
+from shared.api.common import Document
+from shared.errors import BackupNotFound, ConflictError, NotFoundError
 
 
 def create_hold_routes(context: BackupContext) -> Blueprint:
@@ -18,23 +21,44 @@ def create_hold_routes(context: BackupContext) -> Blueprint:
     routes = Blueprint("holds", __name__, url_prefix="/api/v1/backups")
 
     @routes.post("/<backup_id>/hold")
+    @operation(
+        "Keep a backup from being purged",
+        body=HoldBackup,
+        idempotent="command_id",
+        answer=Document,
+        problems=(BackupNotFound, ConflictError),
+    )
     @requires("hold")
     def hold(backup_id: str) -> Response:
-        command = parse_command(HoldBackup, json_body())
+        command = parse_command(HoldBackup, command_body())
         return jsonify(hold_backup(context, parse_backup_id(backup_id), command, http_requester()))
 
     @routes.post("/<backup_id>/release")
+    @operation(
+        "Give one holder's hold back",
+        body=ReleaseBackup,
+        idempotent="command_id",
+        answer=Document,
+        problems=(BackupNotFound, NotFoundError, ConflictError),
+    )
     @requires("hold")
     def release(backup_id: str) -> Response:
-        command = parse_command(ReleaseBackup, json_body())
+        command = parse_command(ReleaseBackup, command_body())
         return jsonify(
             release_backup(context, parse_backup_id(backup_id), command, http_requester())
         )
 
     @routes.post("/<backup_id>/delete")
+    @operation(
+        "Delete a backup for good",
+        body=DeleteBackup,
+        idempotent="command_id",
+        answer=Document,
+        problems=(BackupNotFound, ConflictError),
+    )
     @requires("delete", proven=True)
     def delete(backup_id: str) -> Response:
-        command = parse_command(DeleteBackup, json_body())
+        command = parse_command(DeleteBackup, command_body())
         return jsonify(
             delete_backup(context, parse_backup_id(backup_id), command, http_requester())
         )

@@ -6,7 +6,9 @@ from flask import Blueprint, Response, jsonify
 
 from backup_service.context import BackupContext
 from backup_service.keys.overview import show_keys
+from serving.api import operation
 from serving.caller import requires
+from shared.api.keys import WaitingKeys
 
 
 def create_key_routes(context: BackupContext) -> Blueprint:
@@ -14,6 +16,7 @@ def create_key_routes(context: BackupContext) -> Blueprint:
     routes = Blueprint("keys", __name__, url_prefix="/api/v1")
 
     @routes.get("/keys")
+    @operation("The one-time keys that wait to be viewed", answer=WaitingKeys)
     @requires("read")
     def keys() -> Response:
         return jsonify(show_keys(context))

@@ -11,8 +11,10 @@ from flask import Blueprint, Response, jsonify, request
 from backup_service.context import BackupContext
 from backup_service.operations import ChangesQuery, OperationsQuery
 from backup_service.operations.query import SEVERAL
+from serving.api import operation
 from serving.caller import requires
 from serving.paging import parse_arguments
+from shared.api.common import Document
 from shared.database import postgres_faults
 
 LOOK_S: Final = 0.25
@@ -26,6 +28,7 @@ def create_operation_routes(context: BackupContext) -> Blueprint:
     waiters = threading.BoundedSemaphore(WAITERS_MAX)
 
     @routes.get("")
+    @operation("Recent Operations, a page of them", query=OperationsQuery, answer=Document)
     @requires("read")
     def list_operations() -> Response:
         query = parse_arguments(OperationsQuery, request.args.to_dict(flat=False), SEVERAL)
@@ -33,6 +36,9 @@ def create_operation_routes(context: BackupContext) -> Blueprint:
             return jsonify(context.operations.page(conn, query))
 
     @routes.get("/changes")
+    @operation(
+        "What changed in them, as soon as something has", query=ChangesQuery, answer=Document
+    )
     @requires("read")
     def changes() -> Response:
         query = parse_arguments(ChangesQuery, request.args.to_dict(flat=False), SEVERAL)

@@ -16,8 +16,10 @@ from backup_service.handlers.apply_retention import (
     show_run,
 )
 from backup_service.retention.policy import RetentionPolicy
+from serving.api import command_body, operation
 from serving.caller import requires
 from serving.requester import http_requester, json_body
+from shared.api.common import Document
 from shared.errors import RetentionRunNotFound
 
 
@@ -34,23 +36,33 @@ def create_retention_routes(context: BackupContext) -> Blueprint:
     routes = Blueprint("retention", __name__, url_prefix="/api/v1/retention")
 
     @routes.get("/preview")
+    @operation("Which backups the rules would purge", answer=Document)
     @requires("read")
     def preview() -> Response:
         return jsonify(preview_retention(context))
 
     @routes.post("/preview")
+    @operation("Which backups other rules would purge", body=Proposed, answer=Document)
     @requires("read")
     def preview_proposed() -> Response:
         proposed = parse_command(Proposed, json_body())
         return jsonify(preview_retention(context, RetentionPolicy.read(proposed.value)))
 
     @routes.post("/runs")
+    @operation(
+        "Apply the rules now",
+        body=RunRetention,
+        idempotent="command_id",
+        answer=Document,
+        status=202,
+    )
     @requires("delete", proven=True)
     def run() -> tuple[Response, int]:
-        command = parse_command(RunRetention, json_body())
+        command = parse_command(RunRetention, command_body())
         return jsonify(request_retention(context, command, http_requester())), 202
 
     @routes.get("/runs/<run_id>")
+    @operation("One run of retention", answer=Document, problems=(RetentionRunNotFound,))
     @requires("read")
     def show(run_id: str) -> Response:
         try:

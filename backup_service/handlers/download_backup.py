@@ -30,12 +30,17 @@ def begin_download(context: BackupContext, backup_id: str) -> UUID:
         return take_lease(conn, backup_id)
 
 
-def download(context: BackupContext, backup_id: str, start: int, lease_id: UUID) -> Iterator[bytes]:
-    """Yield the object's bytes from ``start`` on; the lease lasts until they are out."""
+def download(
+    context: BackupContext, backup_id: str, part: tuple[int, int], lease_id: UUID
+) -> Iterator[bytes]:
+    """Yield the object's bytes of ``part``, its end not in it; the lease lasts until they are out."""
+    start, end = part
+    left = end - start
     renewed = time.monotonic()
     try:
         with context.objects.open(object_name(backup_id), start) as source:
-            while data := source.read(CHUNK_BYTES):
+            while left and (data := source.read(min(CHUNK_BYTES, left))):
+                left -= len(data)
                 yield data
                 if time.monotonic() - renewed > RENEW_S:
                     renewed = time.monotonic()

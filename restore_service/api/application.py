@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from restore_service.api.approvals import create_approval_routes
 from restore_service.api.rehearsals import create_rehearsal_routes
 from restore_service.api.routes import create_routes
+from restore_service.api.uploads import create_upload_routes
 from restore_service.context import SERVICE, RestoreContext
 from restore_service.receipts import ReceiptHolders
 from restore_service.web.pages import add_pages
@@ -17,9 +18,11 @@ from serving.access.oidc_routes import create_oidc_routes
 from serving.access.provider import Provider
 from serving.access.routes import create_access_routes
 from serving.access.tokens import TokenHolders
+from serving.api import serve_document
 from serving.app import Readiness, create_app
 from serving.audit import RefusalAudit
 from serving.caller import FirstOf, OperatorToken
+from serving.watching import WatchBoard
 from shared.clock import SYSTEM_CLOCK, Clock
 
 
@@ -37,7 +40,11 @@ def access_of(context: RestoreContext, clock: Clock = SYSTEM_CLOCK) -> Access:
 
 
 def create_http(
-    context: RestoreContext, access: Access, readiness: Readiness, refusals: RefusalAudit
+    context: RestoreContext,
+    access: Access,
+    readiness: Readiness,
+    refusals: RefusalAudit,
+    board: WatchBoard,
 ) -> Flask:
     """Build the application with every route. Raises UnknownSetting when the token is unreadable."""
     registry = CollectorRegistry()
@@ -58,8 +65,11 @@ def create_http(
     app.register_blueprint(create_access_routes(access))
     if access.settings.oidc is not None:
         app.register_blueprint(create_oidc_routes(access, Provider(access.settings.oidc)))
-    app.register_blueprint(create_routes(context))
-    app.register_blueprint(create_rehearsal_routes(context))
+    app.register_blueprint(create_routes(context, board))
+    app.register_blueprint(create_upload_routes(context))
+    app.register_blueprint(create_rehearsal_routes(context, board))
     app.register_blueprint(create_approval_routes(context))
+    # Behind all others of the API, of which it tells.
+    serve_document(app, SERVICE, check_answers=context.settings.http.check_answers)
     add_pages(app, context, access, refusals)
     return app

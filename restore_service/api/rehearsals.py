@@ -10,41 +10,94 @@ from flask import Blueprint, Response, jsonify
 from restore_service.commands import RehearseRestore, parse_command
 from restore_service.context import RestoreContext
 from restore_service.handlers.request_rehearsal import cancel_rehearsal, request_rehearsal
+from restore_service.rehearsal.events import ENDED, stream_of
+from serving.api import accepted, command_body, operation, query
 from serving.caller import requires
-from serving.requester import http_requester, json_body, number_argument
-from shared.errors import RehearsalNotFound, UsageError
+from serving.requester import http_requester
+from serving.watching import EVENT_STREAM, WaitQuery, WatchBoard, Watched, follow, show
+from shared.api.common import HistoryQuery
+from shared.api.restores import Rehearsal, RehearsalPage
+from shared.errors import (
+    BackupNotFound,
+    ConflictError,
+    KeyMalformed,
+    PartialScope,
+    RehearsalInProgress,
+    RehearsalNotFound,
+    SealedKeyRefused,
+    TargetMismatch,
+    WatchersBusy,
+)
 
-PAGE_DEFAULT, PAGE_MAX = 100, 1000
 
-
-def create_rehearsal_routes(context: RestoreContext) -> Blueprint:
+def create_rehearsal_routes(context: RestoreContext, board: WatchBoard) -> Blueprint:
     """Return the routes below /api/v1/rehearsals."""
     routes = Blueprint("rehearsals", __name__, url_prefix="/api/v1/rehearsals")
 
     @routes.post("")
+    @operation(
+        "Rehearse a restore beside the instance",
+        body=RehearseRestore,
+        idempotent="command_id",
+        answer=Rehearsal,
+        status=202,
+        headers={"Location": "Where to watch what becomes of it."},
+        problems=(
+            PartialScope,
+            TargetMismatch,
+            SealedKeyRefused,
+            KeyMalformed,
+            BackupNotFound,
+            RehearsalInProgress,
+        ),
+    )
     @requires("restore")
-    def start() -> tuple[Response, int]:
-        command = parse_command(RehearseRestore, json_body())
+    def start() -> Response:
+        command = parse_command(RehearseRestore, command_body())
         rehearsal = request_rehearsal(context, command, http_requester())
-        return jsonify(_shown(context, rehearsal)), 202
+        where = f"/api/v1/rehearsals/{rehearsal['rehearsal_id']}"
+        return accepted(_shown(context, rehearsal), where)
 
     @routes.get("")
+    @operation("All rehearsals, the newest first", query=HistoryQuery, answer=RehearsalPage)
     @requires("read")
     def list_rehearsals() -> Response:
-        limit = number_argument("limit", PAGE_DEFAULT)
-        if not 1 <= limit <= PAGE_MAX:
-            raise UsageError(f"limit must be from 1 to {PAGE_MAX}")
+        wanted = query(HistoryQuery)
         with context.transaction("reading the rehearsals") as conn:
-            return jsonify(context.rehearsals.page(conn, limit))
+            return jsonify(context.rehearsals.page(conn, wanted.limit, wanted.before))
 
     @routes.get("/<rehearsal_id>")
+    @operation(
+        "One rehearsal, at once or when it has changed",
+        query=WaitQuery,
+        takes_headers={"If-None-Match": "The ETag of what is known."},
+        answer=Rehearsal,
+        status=(200, 304),
+        headers={"ETag": "Another one with every change."},
+        problems=(RehearsalNotFound,),
+    )
     @requires("read")
-    def show(rehearsal_id: str) -> Response:
-        with context.transaction("reading the rehearsals") as conn:
-            rehearsal = context.rehearsals.get(conn, _id(rehearsal_id))
-        return jsonify(_shown(context, rehearsal))
+    def show_one(rehearsal_id: str) -> Response:
+        return show(board, _watched(context, rehearsal_id), query(WaitQuery).wait_s)
+
+    @routes.get("/<rehearsal_id>/events")
+    @operation(
+        "One rehearsal as it changes: server-sent events",
+        takes_headers={"Last-Event-ID": "The id of the last event that came."},
+        gives=EVENT_STREAM,
+        status=(200, 204),
+        problems=(RehearsalNotFound, WatchersBusy),
+    )
+    @requires("read")
+    def watch(rehearsal_id: str) -> Response:
+        return follow(board, _watched(context, rehearsal_id))
 
     @routes.post("/<rehearsal_id>/cancel")
+    @operation(
+        "Give up a rehearsal that has not ended",
+        answer=Rehearsal,
+        problems=(RehearsalNotFound, ConflictError),
+    )
     @requires("restore")
     def cancel(rehearsal_id: str) -> Response:
         return jsonify(cancel_rehearsal(context, _id(rehearsal_id), http_requester()))
@@ -57,6 +110,16 @@ def _id(text: str) -> str:
         return str(UUID(text))
     except ValueError:
         raise RehearsalNotFound(f"there is no rehearsal {text[:64]!r}") from None
+
+
+def _watched(context: RestoreContext, rehearsal_id: str) -> Watched:
+    identity = _id(rehearsal_id)
+    return Watched(
+        stream_of(identity),
+        identity,
+        lambda conn: context.rehearsals.get(conn, identity),
+        lambda rehearsal: rehearsal["state"] in ENDED,
+    )
 
 
 def _shown(context: RestoreContext, rehearsal: dict[str, Any]) -> dict[str, Any]:

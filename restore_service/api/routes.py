@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify
+from pydantic import Field
 
 from restore_service.commands import (
     PreviewRestore,
@@ -15,109 +16,224 @@ from restore_service.commands import (
     parse_command,
 )
 from restore_service.context import RestoreContext
+from restore_service.events import ENDED, stream_of
 from restore_service.handlers.reapply_voided import reapply_voided
 from restore_service.handlers.request_preview import request_preview
 from restore_service.handlers.request_restore import cancel_restore, request_restore
 from restore_service.handlers.request_undo import request_undo
 from restore_service.recipient.publish import publish_recipient
 from restore_service.space import measure_space
-from restore_service.uploads import store_upload
 from restore_service.voided import page_of_voided
+from serving.api import accepted, command_body, operation, query
 from serving.caller import current_caller, requires
-from serving.requester import http_requester, json_body, number_argument
-from shared.errors import AccessError, RestoreNotFound, UsageError
+from serving.requester import http_requester
+from serving.watching import EVENT_STREAM, WaitQuery, WatchBoard, Watched, follow, show
+from shared.api.common import PAGE_MAX, HistoryQuery, PageQuery
+from shared.api.restores import (
+    Preview,
+    ReappliedEvents,
+    Recipient,
+    Restore,
+    RestorePage,
+    Space,
+    VoidedPage,
+)
+from shared.errors import (
+    AccessError,
+    BackupNotFound,
+    ConflictError,
+    FenceOpen,
+    KeyMalformed,
+    KeyringError,
+    NotUndoable,
+    NotVoided,
+    OutsideWindow,
+    PartialScope,
+    PreviewNotFound,
+    PreviewsBusy,
+    RestoreInProgress,
+    RestoreNotFound,
+    SealedKeyRefused,
+    TargetMismatch,
+    TooFewApprovers,
+    WatchersBusy,
+)
 
-PAGE_DEFAULT, PAGE_MAX = 100, 1000
+RESTORES = "/api/v1/restores"
+LOCATION = {"Location": "Where to watch what becomes of it."}
 
 
-def create_routes(context: RestoreContext) -> Blueprint:
+class VoidedQuery(PageQuery):
+    """Which page of what a restore made void is wanted: behind the offset ``after``."""
+
+    limit: Annotated[int, Field(ge=1, le=PAGE_MAX)] = PAGE_MAX
+    after: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
+
+
+def create_routes(context: RestoreContext, board: WatchBoard) -> Blueprint:
     """Return the routes below /api/v1."""
     routes = Blueprint("restores", __name__, url_prefix="/api/v1")
 
     @routes.get("/recipient")
+    @operation("The recipient to seal keys to now", answer=Recipient)
     @requires("read")
     def recipient() -> Response:
         present = publish_recipient(context)
         return jsonify({"recipient": present.recipient, "expires_at": present.expires_at})
 
-    @routes.put("/uploads/<upload_id>")
-    @requires("restore")
-    def upload(upload_id: str) -> tuple[Response, int]:
-        stored = store_upload(
-            context.uploads,
-            _upload_id(upload_id),
-            request.stream,
-            _content_length(),
-            context.settings.restore.upload_max_bytes,
-        )
-        return jsonify(stored), 201
-
     @routes.post("/restores")
+    @operation(
+        "Replace the whole instance by a backup",
+        body=RestoreInstance,
+        idempotent="command_id",
+        answer=Restore,
+        status=202,
+        headers=LOCATION,
+        problems=(
+            PartialScope,
+            TargetMismatch,
+            OutsideWindow,
+            SealedKeyRefused,
+            KeyMalformed,
+            BackupNotFound,
+            RestoreInProgress,
+            TooFewApprovers,
+        ),
+    )
     @requires("restore", proven=True)
-    def start() -> tuple[Response, int]:
+    def start() -> Response:
         restore = request_restore(
-            context, parse_command(RestoreInstance, json_body()), http_requester()
+            context, parse_command(RestoreInstance, command_body()), http_requester()
         )
-        return jsonify(_shown(context, restore)), 202
+        return accepted(_shown(context, restore), f"{RESTORES}/{restore['restore_id']}")
 
     @routes.post("/previews")
+    @operation(
+        "See what a restore would undo; nothing is changed",
+        body=PreviewRestore,
+        idempotent="command_id",
+        answer=Preview,
+        status=202,
+        headers=LOCATION,
+        problems=(
+            PartialScope,
+            TargetMismatch,
+            SealedKeyRefused,
+            KeyMalformed,
+            BackupNotFound,
+            PreviewsBusy,
+        ),
+    )
     @requires("restore")
-    def preview() -> tuple[Response, int]:
-        command = parse_command(PreviewRestore, json_body())
-        return jsonify(request_preview(context, command, http_requester())), 202
+    def preview() -> Response:
+        command = parse_command(PreviewRestore, command_body())
+        asked = request_preview(context, command, http_requester())
+        return accepted(asked, f"/api/v1/previews/{asked['preview_id']}")
 
     @routes.get("/previews/<preview_id>")
+    @operation("One preview", answer=Preview, problems=(PreviewNotFound,))
     @requires("restore")
     def show_preview(preview_id: str) -> Response:
         found = context.previews.get(preview_id[:64])
         return jsonify(found | context.progress.of(found["preview_id"]))
 
     @routes.post("/undos")
+    @operation(
+        "Put back what the last restore replaced",
+        body=UndoRestore,
+        idempotent="command_id",
+        answer=Restore,
+        status=202,
+        headers=LOCATION,
+        problems=(TargetMismatch, NotUndoable, RestoreInProgress),
+    )
     @requires("restore", or_one="undo_one", proven=True)
-    def undo() -> tuple[Response, int]:
-        command = parse_command(UndoRestore, json_body())
+    def undo() -> Response:
+        command = parse_command(UndoRestore, command_body())
         _check_only(str(command.restore_id))
-        return jsonify(_shown(context, request_undo(context, command, http_requester()))), 202
+        asked = request_undo(context, command, http_requester())
+        return accepted(_shown(context, asked), f"{RESTORES}/{asked['restore_id']}")
 
     @routes.get("/space")
+    @operation("What a restore needs on the database's disk", answer=Space)
     @requires("read")
     def space() -> Response:
         with context.transaction("looking at the space") as conn:
             return jsonify(measure_space(conn, context.settings.restore))
 
     @routes.get("/restores")
+    @operation("All restores and undos, the newest first", query=HistoryQuery, answer=RestorePage)
     @requires("read")
     def list_restores() -> Response:
-        limit = number_argument("limit", PAGE_DEFAULT)
-        if not 1 <= limit <= PAGE_MAX:
-            raise UsageError(f"limit must be from 1 to {PAGE_MAX}")
+        wanted = query(HistoryQuery)
         with context.transaction("reading the history") as conn:
-            return jsonify(context.history.page(conn, limit))
+            return jsonify(context.history.page(conn, wanted.limit, wanted.before))
 
     @routes.get("/restores/<restore_id>")
+    @operation(
+        "One restore, at once or when it has changed",
+        query=WaitQuery,
+        takes_headers={"If-None-Match": "The ETag of what is known."},
+        answer=Restore,
+        status=(200, 304),
+        headers={"ETag": "Another one with every change."},
+        problems=(RestoreNotFound,),
+    )
     @requires("read", or_one="watch_one")
-    def show(restore_id: str) -> Response:
+    def show_one(restore_id: str) -> Response:
         _check_only(restore_id)
-        with context.transaction("reading the history") as conn:
-            restore = context.history.get(conn, _id(restore_id))
-        return jsonify(_shown(context, restore))
+        return show(board, _watched(context, restore_id), query(WaitQuery).wait_s)
+
+    @routes.get("/restores/<restore_id>/events")
+    @operation(
+        "One restore as it changes: server-sent events",
+        takes_headers={"Last-Event-ID": "The id of the last event that came."},
+        gives=EVENT_STREAM,
+        status=(200, 204),
+        problems=(RestoreNotFound, WatchersBusy),
+    )
+    @requires("read", or_one="watch_one")
+    def watch(restore_id: str) -> Response:
+        _check_only(restore_id)
+        return follow(board, _watched(context, restore_id))
 
     @routes.get("/restores/<restore_id>/voided")
+    @operation(
+        "What a restore made void, in the order of the log",
+        query=VoidedQuery,
+        answer=VoidedPage,
+        problems=(RestoreNotFound, NotVoided),
+    )
     @requires("read")
     def voided(restore_id: str) -> Response:
-        limit = number_argument("limit", PAGE_MAX)
-        if not 1 <= limit <= PAGE_MAX:
-            raise UsageError(f"limit must be from 1 to {PAGE_MAX}")
-        after = number_argument("after", 0) if "after" in request.args else None
-        return jsonify(page_of_voided(context, _id(restore_id), after, limit))
+        wanted = query(VoidedQuery)
+        return jsonify(page_of_voided(context, _id(restore_id), wanted.after, wanted.limit))
 
     @routes.post("/restores/<restore_id>/reapply")
+    @operation(
+        "Append voided events again",
+        body=ReapplyVoided,
+        answer=ReappliedEvents,
+        problems=(
+            TargetMismatch,
+            RestoreNotFound,
+            NotVoided,
+            KeyringError,
+            RestoreInProgress,
+            FenceOpen,
+        ),
+    )
     @requires("restore")
     def reapply(restore_id: str) -> Response:
-        command = parse_command(ReapplyVoided, json_body())
+        command = parse_command(ReapplyVoided, command_body())
         return jsonify(reapply_voided(context, _id(restore_id), command, http_requester()))
 
     @routes.post("/restores/<restore_id>/cancel")
+    @operation(
+        "Give up a restore, until its cut-over begins",
+        answer=Restore,
+        problems=(RestoreNotFound, ConflictError),
+    )
     @requires("restore")
     def cancel(restore_id: str) -> Response:
         return jsonify(cancel_restore(context, _id(restore_id), http_requester()))
@@ -132,24 +248,21 @@ def _check_only(restore_id: str) -> None:
         raise AccessError("a receipt is for its own restore alone")
 
 
-def _content_length() -> int:
-    if request.content_length is None:
-        raise UsageError("an upload needs a Content-Length")
-    return request.content_length
-
-
-def _upload_id(text: str) -> str:
-    try:
-        return str(UUID(text))
-    except ValueError:
-        raise UsageError("the id of an upload is a UUID that you choose") from None
-
-
 def _id(text: str) -> str:
     try:
         return str(UUID(text))
     except ValueError:
         raise RestoreNotFound(f"there is no restore {text[:64]!r}") from None
+
+
+def _watched(context: RestoreContext, restore_id: str) -> Watched:
+    identity = _id(restore_id)
+    return Watched(
+        stream_of(identity),
+        identity,
+        lambda conn: context.history.get(conn, identity),
+        lambda restore: restore["state"] in ENDED,
+    )
 
 
 def _shown(context: RestoreContext, restore: dict[str, Any]) -> dict[str, Any]:

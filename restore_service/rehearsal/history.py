@@ -83,13 +83,23 @@ class RehearsalHistory:
         document: dict[str, Any] = row[0]
         return document
 
-    def page(self, conn: Connection, limit: int) -> dict[str, Any]:
-        """Return up to ``limit`` rehearsals, the newest first."""
+    def page(self, conn: Connection, limit: int, before: int | None = None) -> dict[str, Any]:
+        """Return up to ``limit`` rehearsals, the newest first.
+
+        ``before`` and ``next_before`` are where a page begins.
+        """
         rows = conn.execute(
-            "SELECT document FROM restore.rehearsals ORDER BY requested_position DESC LIMIT %s",
-            (limit,),
-        )
-        return {"rehearsals": [row[0] for row in rows]}
+            "SELECT requested_position, document FROM restore.rehearsals "
+            "WHERE %(before)s::bigint IS NULL OR requested_position < %(before)s "
+            "ORDER BY requested_position DESC LIMIT %(limit)s",
+            {"before": before, "limit": limit + 1},
+        ).fetchall()
+        page = rows[:limit]
+        more = len(rows) > limit
+        return {
+            "rehearsals": [document for _, document in page],
+            "next_before": page[-1][0] if more else None,
+        }
 
     def open_ids(self, conn: Connection) -> list[str]:
         """Return the ids of the rehearsals that have not ended."""

@@ -6,6 +6,7 @@ import secrets
 from typing import Final
 
 from flask import Blueprint, Response, request
+from pydantic import BaseModel
 
 from serving.access.attempts import attempt_of, count_attempt, forgive
 from serving.access.context import Access, present_visit
@@ -15,6 +16,7 @@ from serving.access.provider import Flow, Identity, Provider, flow_of
 from serving.access.sessions import begin_session
 from serving.access.sign_in import SignedIn
 from serving.access.web import set_session
+from serving.api.operation import operation
 from serving.caller import open_to_all
 from shared.audit import AuditEntry
 from shared.errors import SignInRefused
@@ -28,11 +30,25 @@ BACK: Final = (
 )
 
 
+class BeginQuery(BaseModel):
+    """``fresh`` asks the provider to have the person prove again who it is."""
+
+    fresh: str | None = None
+
+
+class BackQuery(BaseModel):
+    """What the provider sends the browser back with."""
+
+    state: str | None = None
+    code: str | None = None
+
+
 def create_oidc_routes(access: Access, provider: Provider) -> Blueprint:
     """Return the routes below /api/v1."""
     routes = Blueprint("oidc", __name__, url_prefix="/api/v1")
 
     @routes.get("/session/oidc")
+    @operation("Sign in by the OpenID Connect provider", query=BeginQuery, status=303)
     @open_to_all
     def begin() -> Response:
         flow = Flow(secrets.token_urlsafe(32), fresh="fresh" in request.args)
@@ -45,6 +61,12 @@ def create_oidc_routes(access: Access, provider: Provider) -> Blueprint:
         return response
 
     @routes.get("/session/oidc/callback")
+    @operation(
+        "Come back from the provider",
+        query=BackQuery,
+        gives="text/html",
+        problems=(SignInRefused,),
+    )
     @open_to_all
     def come_back() -> Response:
         value = read_cookie(FLOW, access.instance_id)

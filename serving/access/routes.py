@@ -15,8 +15,18 @@ from serving.access.passwords import MAX_PASSWORD_BYTES
 from serving.access.sessions import Session
 from serving.access.sign_in import MAX_NAME_CHARS, open_place, prove, sign_in
 from serving.access.web import set_session, sign_out
+from serving.api.operation import operation
 from serving.caller import any_caller, current_caller, open_to_all
 from serving.requester import json_body
+from shared.api.access import Session as SessionDocument
+from shared.errors import (
+    BootstrapSpent,
+    CrossSiteRefused,
+    SessionEnded,
+    SignInBusy,
+    SignInRefused,
+    TooManyAttempts,
+)
 
 Password = Annotated[str, Field(min_length=1, max_length=MAX_PASSWORD_BYTES, repr=False)]
 
@@ -51,6 +61,13 @@ def create_access_routes(access: Access) -> Blueprint:
     routes = Blueprint("access", __name__, url_prefix="/api/v1")
 
     @routes.post("/session")
+    @operation(
+        "Sign in with a user of the instance; the session is a cookie",
+        body=SignIn,
+        answer=SessionDocument,
+        status=201,
+        problems=(SignInRefused, CrossSiteRefused, TooManyAttempts, SignInBusy),
+    )
     @open_to_all
     def begin() -> tuple[Response, int]:
         check_same_origin()
@@ -61,6 +78,13 @@ def create_access_routes(access: Access) -> Blueprint:
         return response, 201
 
     @routes.post("/session/bootstrap")
+    @operation(
+        "Come in with the bootstrap credential of a place without users",
+        body=OpenPlace,
+        answer=SessionDocument,
+        status=201,
+        problems=(SignInRefused, CrossSiteRefused, TooManyAttempts, BootstrapSpent),
+    )
     @open_to_all
     def begin_first() -> tuple[Response, int]:
         check_same_origin()
@@ -71,6 +95,7 @@ def create_access_routes(access: Access) -> Blueprint:
         return response, 201
 
     @routes.get("/session")
+    @operation("Who the caller is", answer=SessionDocument)
     @any_caller
     def show() -> Response:
         session = current_session()
@@ -80,6 +105,12 @@ def create_access_routes(access: Access) -> Blueprint:
         return jsonify({"name": caller.name, "permissions": sorted(caller.permissions)})
 
     @routes.post("/session/prove")
+    @operation(
+        "Prove again who one is, for what asks for it",
+        body=Prove,
+        answer=SessionDocument,
+        problems=(SignInRefused, SessionEnded, TooManyAttempts, SignInBusy),
+    )
     @any_caller
     def prove_again() -> Response:
         asked = parsed(Prove, json_body())
@@ -87,6 +118,7 @@ def create_access_routes(access: Access) -> Blueprint:
         return jsonify(shown_session(session))
 
     @routes.delete("/session")
+    @operation("Sign out", status=204)
     @any_caller
     def end() -> Response:
         response = Response(status=204)

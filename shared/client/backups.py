@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -20,8 +17,8 @@ from shared.client.http import (
     new_command_id,
 )
 from shared.client.keys import KeyRequest
-from shared.errors import ArchiveAltered, UnavailableError
-from shared.secretfiles import fsync_folder
+from shared.client.transfer import download_file
+from shared.errors import ConflictError, UnavailableError
 
 ENDED = frozenset({"created", "failed", "cancelled", "purged"})
 VIEW_PATIENCE_S = 60.0
@@ -184,32 +181,20 @@ class BackupClient:
     def download(self, backup_id: str, target: Path) -> Json:
         """Write the encrypted object to ``target`` (0600), whole or not at all.
 
-        Returns its ``size_bytes`` and ``sha256``. Raises ArchiveAltered when what arrived is
-        not what the history says, FileExistsError when ``target`` is there.
+        It comes into ``target.part``; what is there from an earlier try is gone on with. Returns
+        its ``size_bytes`` and ``sha256``. Raises ArchiveAltered when what arrived is not what the
+        history says, FileExistsError when ``target`` is there, ConflictError for a backup that has
+        no object or when another download writes the part.
         """
+        if target.exists():
+            raise FileExistsError(f"{target} exists")
         backup = self.get(backup_id)
-        scratch = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
-        digest, size_bytes = hashlib.sha256(), 0
-        handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(handle, "wb") as file:
-
-                def sink(chunk: bytes) -> None:
-                    nonlocal size_bytes
-                    digest.update(chunk)
-                    size_bytes += len(chunk)
-                    file.write(chunk)
-
-                self.connection.download(f"/api/v1/backups/{backup_id}/content", sink)
-                file.flush()
-                os.fsync(file.fileno())
-            if digest.hexdigest() != backup["sha256"]:
-                raise ArchiveAltered(f"the download of {backup_id} is not what was stored")
-            os.link(scratch, target)
-        finally:
-            scratch.unlink(missing_ok=True)
-        fsync_folder(target.resolve().parent)
-        return {"backup_id": backup_id, "size_bytes": size_bytes, "sha256": digest.hexdigest()}
+        if backup["state"] != "created":
+            raise ConflictError(f"the backup {backup_id} is {backup['state']}")
+        size_bytes, sha256 = backup["size_bytes"], backup["sha256"]
+        path = f"/api/v1/backups/{backup_id}/content"
+        download_file(self.connection, path, target, size_bytes, sha256)
+        return {"backup_id": backup_id, "size_bytes": size_bytes, "sha256": sha256}
 
     def instance(self) -> Json:
         """Return what is in the instance: counts, position, epoch, fence."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +18,9 @@ Progress = Callable[[Json], None]
 
 POLL_FIRST_S = 0.05
 POLL_LONGEST_S = 0.25
+# Shorter than the time-out of a call.
+LONG_POLL_S = 10
+PATIENCE_S = 30.0
 
 
 class ServiceConnection:
@@ -86,28 +90,36 @@ class ServiceConnection:
         self, path: str, sink: Callable[[bytes], object], **params: Any
     ) -> Mapping[str, str]:
         """Stream the body of ``path`` into ``sink``; return the response's headers."""
+        with self.stream("GET", path, **params) as response:
+            for chunk in response.iter_raw(1 << 20):
+                sink(chunk)
+            return dict(response.headers)
+
+    @contextmanager
+    def stream(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, **params: Any
+    ) -> Iterator[httpx.Response]:
+        """Send one request and give its response with the body still to be read.
+
+        Raises the SecrynError that the service answered with, or UnavailableError.
+        """
         try:
-            with self._client.stream("GET", path, params=params or None) as response:
+            with self._client.stream(
+                method, path, headers=headers, params=params or None
+            ) as response:
                 if response.is_error:
                     response.read()
                 raise_problem(response)
-                for chunk in response.iter_raw(1 << 20):
-                    sink(chunk)
-                return dict(response.headers)
+                yield response
         except httpx.HTTPError as error:
             raise _unreachable(self.base_url, error) from error
 
-    def upload(self, path: str, chunks: Iterable[bytes], size_bytes: int) -> Json:
-        """Stream ``chunks`` to ``path`` as one body of ``size_bytes``; return the answer."""
+    def send(
+        self, method: str, path: str, chunks: Iterable[bytes], headers: Mapping[str, str]
+    ) -> Json:
+        """Stream ``chunks`` as one body, whose headers are given; return the answer."""
         try:
-            response = self._client.put(
-                path,
-                content=chunks,
-                headers={
-                    "Content-Type": "application/octet-stream",
-                    "Content-Length": str(size_bytes),
-                },
-            )
+            response = self._client.request(method, path, content=chunks, headers=headers)
         except httpx.HTTPError as error:
             raise _unreachable(self.base_url, error) from error
         raise_problem(response)
@@ -117,26 +129,42 @@ class ServiceConnection:
     def watch(
         self, path: str, finished: Callable[[Json], bool], progress: Progress | None = None
     ) -> Json:
-        """Poll ``path`` until ``finished`` says so; call ``progress`` with every answer.
+        """Look at ``path`` until ``finished`` says so; call ``progress`` with every change.
 
-        A service that restarts in between is waited for: only 30 s without any answer end it.
+        The service answers when something changed (long polling), or is asked again in a moment.
+        One that restarts in between is waited for: only 30 s without any answer end it.
         """
-        pause_s = POLL_FIRST_S
+        pause_s, tag = POLL_FIRST_S, ""
         last_answer = time.monotonic()
         while True:
             try:
-                document = self.call("GET", path)
+                document, tag = self._changed(path, tag)
                 last_answer = time.monotonic()
             except UnavailableError:
-                if time.monotonic() - last_answer > 30:
+                if time.monotonic() - last_answer > PATIENCE_S:
                     raise
             else:
-                if progress is not None:
-                    progress(document)
-                if finished(document):
-                    return document
+                if document is not None:
+                    if progress is not None:
+                        progress(document)
+                    if finished(document):
+                        return document
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.25, POLL_LONGEST_S)
+
+    def _changed(self, path: str, tag: str) -> tuple[Json | None, str]:
+        """Return the document when it is another one than ``tag`` says, and its tag."""
+        waits = (
+            {"params": {"wait_s": LONG_POLL_S}, "headers": {"If-None-Match": tag}} if tag else {}
+        )
+        try:
+            response = self._client.get(path, **waits)  # type: ignore[arg-type]
+        except httpx.HTTPError as error:
+            raise _unreachable(self.base_url, error) from error
+        if response.status_code == httpx.codes.NOT_MODIFIED:
+            return None, tag
+        raise_problem(response)
+        return response.json(), response.headers.get("ETag", "")
 
 
 def raise_problem(response: httpx.Response) -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from shared.archive.age import parse_recipient, seal
 from shared.client.http import Json, Progress, ServiceConnection, new_command_id
+from shared.client.transfer import upload_file
 from shared.errors import NothingToApprove
 
 ENDED = frozenset({"restored", "aborted", "failed", "rejected", "cancelled", "expired"})
 PREVIEW_ENDED = frozenset({"previewed", "failed"})
 AWAITING_APPROVAL = "awaiting_approval"
 RECEIPT_KIND = "secryn-receipt"
-UPLOAD_CHUNK_BYTES = 1 << 20
 
 
 def new_receipt_secret() -> str:
@@ -76,16 +76,11 @@ class RestoreClient:
         self.connection = connection
 
     def upload(self, file: Path) -> Json:
-        """Stream an archive to the service; return ``upload_id``, ``sha256``, ``size_bytes``."""
-        upload_id = new_command_id()
-        size_bytes = file.stat().st_size
+        """Stream an archive to the service; return ``upload_id``, ``sha256``, ``size_bytes``.
 
-        def chunks() -> Iterator[bytes]:
-            with file.open("rb") as source:
-                while chunk := source.read(UPLOAD_CHUNK_BYTES):
-                    yield chunk
-
-        return self.connection.upload(f"/api/v1/uploads/{upload_id}", chunks(), size_bytes)
+        The same file again goes on where an earlier try broke off.
+        """
+        return upload_file(self.connection, "/api/v1/uploads", file)
 
     def start(
         self,

@@ -178,6 +178,13 @@ class EventStore:
         row = conn.execute(query, (stream,)).fetchone()
         return (row[0] if row else None) or 0
 
+    def positions(self, conn: Connection, streams: Sequence[str]) -> dict[str, int]:
+        """Return the position of the last event of each of ``streams`` that there is."""
+        query = self._sql(
+            "SELECT stream, max(position) FROM {schema}.events WHERE stream = ANY(%s) GROUP BY stream"
+        )
+        return dict(conn.execute(query, (list(streams),)).fetchall())
+
     def read_stream(self, conn: Connection, stream: str) -> list[StoredEvent]:
         """Return a stream's events in order."""
         query = self._sql(

@@ -12,15 +12,13 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from backup_service.api.application import access_of, create_http
 from serving.access.schema import migrate_access
-from serving.app import Readiness
-from serving.audit import RefusalAudit
 from serving.caller import PERMISSIONS
 from shared.secretfiles import write_secret_file
 from tests.backing import Backing
 from tests.plugins.kafka import TestKafka
 from tests.plugins.postgres import TestPostgres
+from tests.serving_api import backup_http, board_of
 
 PASSWORD = "a long enough password"
 CREDENTIAL = "the credential of the place"
@@ -50,7 +48,7 @@ def place(postgres: TestPostgres, kafka: TestKafka, tmp_path: Path) -> Iterator[
     settings = backing.context.settings.model_copy(update={"bootstrap_file": file})
     context = replace(backing.context, settings=settings)
     migrate_access(context.pool, "secryn_access")
-    app = create_http(context, access_of(context), Readiness(), RefusalAudit(context.record))
+    app = backup_http(context, board_of(context))
     with backing.stack, backing.projector():
         yield Place(backing, app)
 

@@ -22,7 +22,7 @@ from restore_service.handlers.approve_restore import approve
 from restore_service.handlers.change_policy import change_policy, show_policy
 from restore_service.handlers.recover import recover_restores
 from restore_service.handlers.run_accepted import run_accepted
-from restore_service.uploads import store_upload
+from restore_service.uploads import Hashes, Piece, receive
 from serving.caller import OPERATOR, PERMISSIONS
 from serving.requester import Requester
 from shared.errors import (
@@ -184,7 +184,7 @@ def test_the_upload_of_what_waits_is_kept(restoring: Restoring) -> None:
     kept, old = str(uuid4()), str(uuid4())
     waiting(restoring, in_s(60), upload_id=kept, backup_id=None)
     for upload_id in (kept, old):
-        store_upload(uploads, upload_id, io.BytesIO(b"archive"), 7, 100)
+        receive(uploads, Hashes(), Piece(upload_id, 0, 7, 7), io.BytesIO(b"archive"), 100)
     yesterday = time.time() - 25 * 3600
     for path in folder.iterdir():
         os.utime(path, (yesterday, yesterday))

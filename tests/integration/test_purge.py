@@ -240,7 +240,7 @@ def test_one_that_is_being_downloaded_is_not_deleted_until_its_bytes_are_out(
     context: BackupContext,
 ) -> None:
     backup_id = an_old_one(context)
-    running_out = download(context, backup_id, 0, begin_download(context, backup_id))
+    running_out = download(context, backup_id, (0, 1), begin_download(context, backup_id))
     assert next(running_out) == b"x"
     with pytest.raises(BackupInUse):
         delete(context, backup_id)
@@ -539,7 +539,7 @@ def test_a_storage_that_refuses_leaves_the_backup_as_it_is_and_is_asked_again_la
     found = delete(locked, backup_id)
     assert (found["state"], found["key_state"]) == ("created", "viewed")
     assert found["purge"]["error"]["code"] in ("unavailable", "storage.deletion_refused")
-    assert list(download(locked, backup_id, 0, begin_download(locked, backup_id))) == [b"x"]
+    assert list(download(locked, backup_id, (0, 1), begin_download(locked, backup_id))) == [b"x"]
     waits: list[int] = []
     for _ in range(3):
         tend_backups(locked)

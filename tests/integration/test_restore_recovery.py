@@ -20,7 +20,7 @@ from restore_service.handlers.recover import recover_restores
 from restore_service.handlers.run_accepted import run_accepted
 from restore_service.handlers.undo import find_undoable
 from restore_service.staging import before_name, leftover_schemas, staging_name
-from restore_service.uploads import archive_name, store_upload
+from restore_service.uploads import Hashes, Piece, archive_name, receive
 from shared.errors import (
     Interrupted,
     NoSpace,
@@ -155,7 +155,7 @@ def test_what_was_replaced_is_kept_for_the_undo_window_then_dropped_and_the_even
 def test_uploads_of_yesterday_are_removed_finished_or_broken_off(restoring: Restoring) -> None:
     uploads, folder = restoring.context.uploads, restoring.context.settings.uploads.folder
     for upload_id in ("old", "new"):
-        store_upload(uploads, upload_id, io.BytesIO(b"archive"), 7, 100)
+        receive(uploads, Hashes(), Piece(upload_id, 0, 7, 7), io.BytesIO(b"archive"), 100)
         # Its process was killed in the middle.
         uploads.create(archive_name(f"broken-{upload_id}"))
     yesterday = time.time() - 25 * 3600
@@ -185,6 +185,6 @@ def test_an_upload_that_does_not_fit_is_refused_before_its_first_byte(restoring:
     free = uploads.free_bytes()
     assert free is not None
     with pytest.raises(NoSpace):
-        store_upload(uploads, "large", source, free, 1 << 60)
+        receive(uploads, Hashes(), Piece("large", 0, free, free), source, 1 << 60)
     assert source.tell() == 0
     assert not list(restoring.context.settings.uploads.folder.iterdir())

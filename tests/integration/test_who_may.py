@@ -37,6 +37,9 @@ BOTH: Final = {
     "GET /healthz": Row(ANYBODY),
     "GET /readyz": Row(ANYBODY),
     "GET /metrics": Row("read"),
+    "GET /api/v1/openapi.json": Row(ANY_CALLER),
+    "GET /api/v1/docs": Row(ANY_CALLER),
+    "GET /api/v1/docs.css": Row(ANY_CALLER),
     "POST /api/v1/session": Row(ANYBODY),
     "POST /api/v1/session/bootstrap": Row(ANYBODY),
     "GET /api/v1/session": Row(ANY_CALLER),
@@ -96,6 +99,7 @@ ROWS: Final[dict[str, dict[str, Row]]] = {
         "POST /api/v1/backups": Row("create"),
         "GET /api/v1/backups": Row("read"),
         "GET /api/v1/backups/<backup_id>": Row("read"),
+        "GET /api/v1/backups/<backup_id>/events": Row("read"),
         "POST /api/v1/backups/<backup_id>/cancel": Row("create"),
         "POST /api/v1/backups/<backup_id>/key": Row("view_key", proof=True),
         "POST /api/v1/backups/<backup_id>/verify": Row("read"),
@@ -141,9 +145,13 @@ ROWS: Final[dict[str, dict[str, Row]]] = {
         "POST /admin/restore/rehearsals/<rehearsal_id>/cancel": Row("restore"),
         "GET /api/v1/recipient": Row("read"),
         "PUT /api/v1/uploads/<upload_id>": Row("restore"),
+        "PATCH /api/v1/uploads/<upload_id>": Row("restore"),
+        "GET /api/v1/uploads/<upload_id>": Row("restore"),
+        "DELETE /api/v1/uploads/<upload_id>": Row("restore"),
         "POST /api/v1/restores": Row("restore", proof=True),
         "GET /api/v1/restores": Row("read"),
         "GET /api/v1/restores/<restore_id>": Row("read", receipt=True),
+        "GET /api/v1/restores/<restore_id>/events": Row("read", receipt=True),
         "POST /api/v1/restores/<restore_id>/approve": Row("approve"),
         "POST /api/v1/restores/<restore_id>/cancel": Row("restore"),
         "POST /api/v1/restores/<restore_id>/reapply": Row("restore"),
@@ -156,6 +164,7 @@ ROWS: Final[dict[str, dict[str, Row]]] = {
         "POST /api/v1/rehearsals": Row("restore"),
         "GET /api/v1/rehearsals": Row("read"),
         "GET /api/v1/rehearsals/<rehearsal_id>": Row("read"),
+        "GET /api/v1/rehearsals/<rehearsal_id>/events": Row("read"),
         "POST /api/v1/rehearsals/<rehearsal_id>/cancel": Row("restore"),
         "GET /api/v1/approval-policy": Row("configure"),
         "POST /api/v1/approval-policy": Row("configure"),
@@ -212,7 +221,7 @@ def _outcome_of_page(answer: Any) -> str:
     if "/sign-in?next=" in door:
         return STRANGER
     text = answer.get_data(as_text=True)
-    if "/prove?next=" in door or "access.proof_needed" in text:
+    if "/prove?next=" in door or (answer.status_code == 403 and "access.proof_needed" in text):
         return UNPROVEN
     assert answer.status_code != 500, text
     return FORBIDDEN if answer.status_code == 403 else IN

@@ -1,0 +1,152 @@
+"""The documents of backup_service."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from shared.api.common import Fault, Id, Running, Sha256, Time
+from shared.api.schedule import RecoveryPoint
+
+
+class TableDigest(TypedDict):
+    """How many rows a table has, and their digest."""
+
+    rows: int
+    digest: str
+
+
+class Verification(TypedDict):
+    """What reading a stored object back found."""
+
+    intact: bool
+    code: str | None
+    message: str | None
+
+
+class Verified(Verification):
+    """The same, of which backup."""
+
+    backup_id: Id
+
+
+class Estimate(TypedDict):
+    """How long a restore would take, and for how much of that writers would wait."""
+
+    restore_s: float
+    writers_held_s: float
+
+
+class RehearsalNote(TypedDict):
+    """What the last rehearsal of a backup found."""
+
+    rehearsal_id: Id
+    outcome: Literal["restorable", "differs", "failed"]
+    equivalent: bool | None
+    next_backup_id: Id | None
+    differing: list[str]
+    estimate: dict[str, float] | None
+    code: str | None
+
+
+class Backup(Running):
+    """One backup, as its events tell it."""
+
+    backup_id: Id
+    state: Literal["requested", "running", "created", "failed", "cancelled", "purging", "purged"]
+    reason: str
+    requested_by: str
+    requested_at: Time
+    recipients: list[str]
+    at_position: bool
+    wait_for_restore: bool | None
+    correlation_id: str
+    offset: int | None
+    size_bytes: int | None
+    sha256: Sha256 | None
+    location: str | None
+    key_state: Literal["waiting", "viewed", "expired", "gone", "destroyed", "own_recipient"] | None
+    key_expires_at: Time | None
+    key_viewed_by: str | None
+    key_viewed_at: Time | None
+    key_expired_at: Time | None
+    trigger: str | dict[str, object] | None
+    rehearsed_at: Time | None
+    rehearsal: RehearsalNote | None
+    error: Fault | None
+    # Once it is created:
+    instance_id: NotRequired[Id]
+    environment: NotRequired[str]
+    epoch: NotRequired[int]
+    cluster_id: NotRequired[str]
+    topic_id: NotRequired[str]
+    schema_version: NotRequired[int]
+    digest: NotRequired[Sha256]
+    tables: NotRequired[dict[str, TableDigest]]
+    key_fingerprint: NotRequired[str | None]
+    recipient_fingerprints: NotRequired[list[str]]
+    signer: NotRequired[str]
+    started_at: NotRequired[Time]
+    proven_at: NotRequired[Time]
+    created_at: NotRequired[Time]
+    duration_s: NotRequired[float]
+    behind: NotRequired[bool]
+    # Once it has ended otherwise:
+    ended_at: NotRequired[Time]
+    # Once it was verified, it was adopted:
+    last_verified_at: NotRequired[Time]
+    last_verification: NotRequired[Verification]
+    adopted_by: NotRequired[str]
+    adopted_at: NotRequired[Time]
+    trusted_by: NotRequired[Literal["signer", "caller"]]
+
+
+class BackupPage(TypedDict):
+    """A page of the history, the newest backup first; ``next_cursor`` begins the next one."""
+
+    backups: list[Backup]
+    next_cursor: str | None
+    recovery_point: RecoveryPoint
+
+
+class SealedKey(TypedDict):
+    """A one-time key, sealed to the recipient of this request: the hex of an age file."""
+
+    backup_id: Id
+    sealed_key: str
+
+
+class ReceiptEntry(TypedDict):
+    """A backup that has a receipt in the storage; ``started_at`` is what that says, unproven."""
+
+    backup_id: Id
+    started_at: Time | None
+    known: bool
+
+
+class ReceiptPage(TypedDict):
+    """A page of receipts, by id; ``next_after`` begins the next one."""
+
+    receipts: list[ReceiptEntry]
+    next_after: Id | None
+
+
+class Adopted(TypedDict):
+    """What became of an adoption; with ``refused`` nothing was changed."""
+
+    backup_id: Id
+    outcome: Literal["adopted", "known", "refused"]
+    state: NotRequired[str]
+    code: NotRequired[str]
+    message: NotRequired[str]
+    hint: NotRequired[str | None]
+
+
+class SignedReceipt(TypedDict):
+    """The facts of a backup and an Ed25519 signature over them, as they lie in the storage."""
+
+    receipt: dict[str, object]
+    signer: str
+    signer_public_key: str
+    signature: str
