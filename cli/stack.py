@@ -66,7 +66,13 @@ def up(  # noqa: PLR0917
     if foreground:
         sys.exit(stack.run_in_foreground(state, wishes, _tell))
     found = stack.up(state, wishes, _tell)
-    emit(found, as_json, lambda: _show(found))
+
+    def tell() -> None:
+        _show(found)
+        typer.echo(f"Open {found['backup_url']}/admin/backups in a browser.")
+        typer.echo("The first time, make somebody who may sign in: secryn admin create NAME")
+
+    emit(found, as_json, tell)
 
 
 @command
