@@ -124,6 +124,11 @@ def _show(found: dict[str, Any]) -> None:
             typer.echo(f"             {process['reason']}")
     for line in protection_lines(found["protection"]) if found.get("protection") else ():
         typer.echo(f"  {line}")
+    typer.echo(f"  pages      {found['backup_url']}/admin/")
+    typer.echo(
+        "  the first sign-in: `secryn admin create NAME`, or with the credential in the file"
+    )
+    typer.echo(f"             {found['state_dir']}/bootstrap")
     for note in found["notes"]:
         typer.echo(f"  {note}")
 

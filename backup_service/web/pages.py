@@ -6,6 +6,7 @@ from flask import Flask
 
 from backup_service.context import BackupContext
 from backup_service.web.backups import add_backup_pages
+from backup_service.web.first import add_first_pages
 from backup_service.web.key import add_key_pages
 from backup_service.web.operations import add_operation_pages
 from backup_service.web.schedule import add_schedule_pages
@@ -26,4 +27,5 @@ def add_pages(app: Flask, context: BackupContext, access: Access, refusals: Refu
     add_key_pages(pages, context, frame)
     add_schedule_pages(pages, context, frame)
     add_operation_pages(pages, context)
+    add_first_pages(pages, context, access, frame)
     app.register_blueprint(pages)

@@ -134,6 +134,7 @@ class Frame:
                 "frame": self,
                 "viewer": caller,
                 "viewer_name": viewer_name,
+                "provider": "/api/v1/session/oidc" if access.settings.oidc is not None else None,
                 "signed_in": current_session() is not None,
                 "csrf": csrf_field,
                 "may": lambda permission: caller is not None and permission in caller.permissions,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -84,6 +85,27 @@ def test_a_session_of_the_credential_makes_one_administrator_and_is_over(place: 
     over = browser.post(PATH, headers=headers, json=body | {"username": "eve"})
     assert over.get_json()["code"] == "access.session_ended"
     assert place.users() == ["anna"]
+
+
+def test_the_pages_of_the_first_time_make_the_administrator_who_then_signs_in(place: Place) -> None:
+    browser = place.app.test_client()
+    assert "/admin/first" in browser.get("/admin/sign-in").get_data(as_text=True)
+    wrong = browser.post("/admin/first", data={"token": "wrong"})
+    assert (wrong.status_code, "Set-Cookie" in wrong.headers) == (401, False)
+    opened = browser.post("/admin/first", data={"token": CREDENTIAL})
+    assert opened.headers["Location"] == "/admin/first/administrator"
+    page = browser.get(opened.headers["Location"]).get_data(as_text=True)
+    found = re.search(r'name="csrf_token" value="([0-9a-f]{64})"', page)
+    assert found
+    form = {"csrf_token": found[1], "username": "anna", "password": "short"}
+    short = browser.post("/admin/first/administrator", data=form)
+    assert (short.status_code, place.users()) == (400, [])
+    assert "short" not in short.get_data(as_text=True).replace("shorter", "")
+    done = browser.post("/admin/first/administrator", data=form | {"password": PASSWORD})
+    assert (done.status_code, done.headers["Location"]) == (303, "/admin/sign-in")
+    answer = browser.post("/admin/sign-in", data={"name": "anna", "password": PASSWORD})
+    assert answer.status_code == 303
+    assert browser.get("/admin/backups").status_code == 200
 
 
 def test_two_at_once_with_the_credential_are_one_administrator(place: Place) -> None:
