@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from shared.client.http import Json
 from tests.accessing import PASSWORD
@@ -112,6 +113,28 @@ def test_the_key_of_another_backup_is_refused_by_the_first_check(
     assert page.get_by_text("archive.wrong_key_or_header").is_visible()
     assert page.get_by_label("to confirm").count() == 0
     admin.check()
+
+
+def test_an_uploaded_file_is_restored_from_and_what_is_none_is_refused(
+    admin: Visitor, empty_live: Live, made: tuple[Json, str], tmp_path: Path
+) -> None:
+    file = empty_live.archive(made[0], tmp_path)
+    (tmp_path / "cut.age").write_bytes(file.read_bytes()[:-1000])
+    page = admin.page
+    for chosen, told in (
+        (file, "All of them hold"),
+        (tmp_path / "cut.age", "This cannot be restored"),
+    ):
+        page.get_by_label("The backup file").set_input_files(chosen)
+        page.get_by_text(f"{chosen.name} is here").wait_for()
+        assert page.get_by_label("A file from this computer").is_checked()
+        (tmp_path / "its.key").write_text(made[1])
+        page.get_by_label("or choose the key file").set_input_files(tmp_path / "its.key")
+        expect(page.get_by_label("Key file, or the line")).not_to_have_value("")
+        page.get_by_role("button", name="Check it").click()
+        page.get_by_text(told).wait_for()
+        admin.check()
+        admin.see("/admin/restore/")
 
 
 def test_without_a_script_and_on_a_phone(

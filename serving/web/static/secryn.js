@@ -53,9 +53,16 @@
     const token = form.querySelector("[name=csrf_token]")?.value ?? "";
     const say = (text) => { told.textContent = text; };
     const megabytes = (bytes) => (bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 });
-    const url = box.dataset.url + box.dataset.upload;
 
-    const send = (file, offset) => new Promise((resolve, reject) => {
+    // The same file goes on under its id, also after the page was loaded again.
+    const idOf = (file) => {
+      const name = `upload:${file.name}:${file.size}:${file.lastModified}`;
+      const known = window.sessionStorage.getItem(name);
+      window.sessionStorage.setItem(name, known ?? box.dataset.upload);
+      return { id: known ?? box.dataset.upload, begun: known !== null };
+    };
+
+    const send = (url, file, offset) => new Promise((resolve, reject) => {
       const piece = file.slice(offset, offset + PIECE_BYTES);
       const call = new XMLHttpRequest();
       call.open("PATCH", url);
@@ -77,7 +84,7 @@
       call.send(piece);
     });
 
-    const reached = async () => {
+    const reached = async (url) => {
       const answer = await fetch(url);
       return answer.ok ? Number(answer.headers.get("Upload-Offset")) : 0;
     };
@@ -88,10 +95,12 @@
       document.getElementById(box.dataset.radio).checked = true;
       form.elements.upload_id.value = "";
       bar.hidden = false;
+      const { id, begun } = idOf(file);
+      const url = box.dataset.url + id;
       try {
-        let offset = await reached();
-        do { offset = await send(file, offset); } while (offset < file.size);
-        form.elements.upload_id.value = box.dataset.upload;
+        let offset = begun ? await reached(url) : 0;
+        while (offset < file.size) { offset = await send(url, file, offset); }
+        form.elements.upload_id.value = id;
         bar.value = 1;
         say(`${file.name} is here: ${megabytes(file.size)} MB.`);
       } catch (error) {
