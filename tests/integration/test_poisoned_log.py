@@ -27,7 +27,8 @@ def reason(live: Live) -> str:
     return str(live.stack.process("projector")["reason"])
 
 
-def test_the_one_event_is_skipped_by_whoever_names_it(live: Live) -> None:
+def test_the_one_event_is_skipped_by_whoever_names_it(own_live: Live) -> None:
+    live = own_live
     offset = poison(live)
     named = ("instance", "skip-event", "--offset", str(offset), "--instance")
     assert f"secryn {' '.join(named)} " in reason(live)
@@ -46,7 +47,8 @@ def test_the_one_event_is_skipped_by_whoever_names_it(live: Live) -> None:
     assert (event["offset"], event["reason"]) == (offset, "by hand")
 
 
-def test_a_poisoned_log_is_named_in_the_status_and_a_restore_passes_it(live: Live) -> None:
+def test_a_poisoned_log_is_named_in_the_status_and_a_restore_passes_it(own_live: Live) -> None:
+    live = own_live
     live.add_project("before the poison")
     backup, key = live.backup()
     offset = poison(live)

@@ -8,7 +8,9 @@
         live.messages(topic)                     # every CloudEvent on a topic
         live.command(topic, type, data)          # a command over Kafka, signed by the operator
 
-One stack a module: what a test needs it makes itself, and leaves the instance whole.
+One filled stack for all modules of a worker: what a test needs it makes itself, and it leaves the
+instance whole, which is checked when its module ends. A module that cannot promise that asks for
+``own_live``, a stack of its own.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from cli.connect import Connected, connected
 from cli.platform import Platform, platform
 from deploy.embedded.folder import open_state
 from deploy.embedded.keys import ISSUER_KEY, OPERATOR
+from restore_service.events import ENDED, WAITING
 from shared.errors import EpochChanged
 from shared.instance import events as ie
 from shared.instance.position import LogPosition, read_position
@@ -154,12 +157,13 @@ class Live:
     def kafka(self, user: str = "admin") -> Kafka:
         return Kafka(self.stack.kafka(user), client_id="test")
 
-    def messages(self, topic: str) -> list[CloudEvent]:
-        """Return every readable CloudEvent on a topic, in order."""
+    def messages(self, topic: str, start: int | None = None) -> list[CloudEvent]:
+        """Return every readable CloudEvent on a topic, in order; those from ``start`` on."""
         kafka = self.kafka()
         name = kafka.topic(topic)
         with kafka.admin() as admin, kafka.log_reader(name) as reader:
-            batches = reader.between(admin.beginning_offset(name), stable_end(admin, name))
+            first = admin.beginning_offset(name) if start is None else start
+            batches = reader.between(first, stable_end(admin, name))
             return [CloudEvent.from_kafka(r) for batch in batches for r in batch.records]
 
     def events_about(self, topic: str, kind: str, identity: object) -> list[Json]:
@@ -214,9 +218,37 @@ def stable_end(admin: LogAdmin, topic: str) -> int:
     return end
 
 
+@pytest.fixture(scope="session")
+def filled_stack() -> Iterator[StackUnderTest]:
+    """A stack with the sample instance, for every module that leaves it whole."""
+    with stack_of_its_own() as stack:
+        stack.secryn("sample", "load")
+        yield stack
+
+
 @pytest.fixture(scope="module")
-def live() -> Iterator[Live]:
-    """A stack with the sample instance."""
+def live(filled_stack: StackUnderTest) -> Iterator[Live]:
+    """The shared stack, with clients and a writer of the module's own."""
+    with clients_of(filled_stack) as found:
+        yield found
+        assert_whole(found)
+
+
+def assert_whole(live: Live) -> None:
+    """Fail the module that left something behind, and not the one that comes next."""
+    live.stack.wait_healthy()
+    eventually(lambda: not live.position().fenced, "no fence is open")
+    open_ones = [
+        found
+        for found in live.services.restores.list()["restores"]
+        if found["state"] not in ENDED | WAITING
+    ]
+    assert not open_ones
+
+
+@pytest.fixture(scope="module")
+def own_live() -> Iterator[Live]:
+    """A stack with the sample instance that no other module sees."""
     with live_stack() as found:
         found.stack.secryn("sample", "load")
         yield found
@@ -232,13 +264,26 @@ def empty_live() -> Iterator[Live]:
 @contextmanager
 def live_stack(*arguments: str, **environment: str) -> Iterator[Live]:
     """Start a stack (``secryn up ARGUMENTS``) with an empty instance; take it down at the end."""
+    with stack_of_its_own(*arguments, **environment) as stack, clients_of(stack) as found:
+        yield found
+
+
+@contextmanager
+def stack_of_its_own(*arguments: str, **environment: str) -> Iterator[StackUnderTest]:
+    """Start a stack, and take it down at the end."""
     folder = Path(tempfile.mkdtemp(prefix="secryn live "))
     stack = StackUnderTest(folder / "the state", environment)
     try:
         stack.up(*arguments)
-        with connected(stack.state) as services, platform(stack.state) as parts:
-            yield Live(stack, services, parts)
+        yield stack
     finally:
         if (stack.state / "place.toml").exists():
             stack.down()
         shutil.rmtree(folder)
+
+
+@contextmanager
+def clients_of(stack: StackUnderTest) -> Iterator[Live]:
+    """Open the clients of a running stack."""
+    with connected(stack.state) as services, platform(stack.state) as parts:
+        yield Live(stack, services, parts)
