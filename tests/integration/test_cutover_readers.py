@@ -373,7 +373,7 @@ def test_readers_of_every_kind_see_one_state_or_the_other_across_a_real_restore(
 
 
 def test_a_projector_paused_across_the_cut_over_gets_nothing_through(live: Live) -> None:
-    live.add_project("the writer knows this epoch")
+    live.add_project("its writer knows this epoch")
     backup, key = live.backup()
     pid = live.stack.pids()["projector"]
     os.kill(pid, signal.SIGSTOP)

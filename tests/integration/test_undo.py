@@ -51,8 +51,8 @@ def test_what_was_replaced_comes_back_and_the_log_says_so(live: Live) -> None:
     assert (event["undo_of"], event["source"]) == (restore["restore_id"], None)
     (told,) = live.events_about(RESTORE_EVENTS, ev.UNDONE, restore["restore_id"])
     assert told["undone_by"] == undone["restore_id"]
-    live.add_project("life goes on")
-    assert "life goes on" in live.projects()
+    live.add_project("life goes on behind an undo")
+    assert "life goes on behind an undo" in live.projects()
     shown = live.services.restores.get(restore["restore_id"])
     assert (shown["kept_as"], shown["undone_by"]) == (None, undone["restore_id"])
 
