@@ -103,7 +103,9 @@ def test_exactly_the_access_that_comes_back_is_revoked(live: Live) -> None:
     append(
         live,
         ie.UserDeleted(id=leaver.id),
-        ie.UserUpdated(id=sleeper.id, display_name="The sleeper", email="s@e.org", enabled=False),
+        ie.UserUpdated(
+            id=sleeper.id, display_name="The returning sleeper", email="s@e.org", enabled=False
+        ),
         ie.RoleDeleted(id=gone.id),
         ie.RolePermissionRevoked(id=kept.id, permission="write"),
         ie.RoleBindingRemoved(id=of_stayer.id),
