@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 
 from backup_service.history import History
 from backup_service.keys.recipients import NamedRecipients
@@ -11,6 +12,7 @@ from backup_service.keys.waiting import WaitingKeys
 from backup_service.operations import Operations
 from backup_service.readmodel import ReadModel
 from backup_service.settings import BackupServiceSettings
+from serving.audit.reader import AuditReader
 from serving.progress import ProgressBoard
 from shared.audit import AuditEntry, AuditTrail
 from shared.clock import Clock
@@ -50,6 +52,13 @@ class BackupContext:
     def read_models(self) -> tuple[ReadModel, ...]:
         """Return all that is folded from the service's events."""
         return (self.history, self.operations)
+
+    @cached_property
+    def audit_reader(self) -> AuditReader:
+        """Return what reads the trail for whoever may."""
+        return AuditReader(
+            self.store, self.audit, self.pool, self.signer, self.settings.place.instance_id
+        )
 
     def record(self, entry: AuditEntry, correlation_id: str) -> None:
         """Record an audit entry in a transaction of its own."""

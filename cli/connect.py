@@ -13,6 +13,7 @@ from deploy.embedded.folder import StateFolder, open_state
 from deploy.embedded.place import load_place
 from shared.client import (
     AccessClient,
+    AuditClient,
     BackupClient,
     ConfigurationClient,
     KeyClient,
@@ -39,6 +40,8 @@ class Connected:
     rehearsals: RehearsalClient
     access: AccessClient
     operations: OperationsClient
+    audit: AuditClient
+    restore_audit: AuditClient
     instance_id: str
     environment: str
     environment_kind: str
@@ -74,6 +77,8 @@ def connected(state: Path, token_file: Path | None = None) -> Iterator[Connected
             RehearsalClient(restore),
             AccessClient(backup),
             OperationsClient(backup),
+            AuditClient(backup),
+            AuditClient(restore),
             str(place.instance_id),
             place.environment,
             place.environment_kind,

@@ -31,6 +31,7 @@ GROUPS = {
     "archive": "cli.archive",
     "token": "cli.token",
     "admin": "cli.admin",
+    "audit": "cli.audit",
 }
 
 

@@ -37,6 +37,7 @@ from serving.access.keeper import AccessKeeper
 from serving.access.schema import migrate_access
 from serving.app import Readiness
 from serving.audit import RefusalAudit
+from serving.audit.checkpoints import CheckpointKeeper
 from serving.checks import log_and_store_checks
 from serving.command_topic import CommandTopic
 from serving.progress import ProgressBoard
@@ -121,6 +122,7 @@ def run(settings: RestoreServiceSettings) -> int:
     readiness = Readiness()
     log_and_store_checks(readiness, pool)
     access, refusals = access_of(context), RefusalAudit(context.record)
+    runtime.add_worker("audit", CheckpointKeeper(context.audit_reader).run)
     runtime.add_worker("access", AccessKeeper(access, refusals).run)
     app = create_http(context, access, readiness, refusals, board)
     return runtime.run(app, settings.http)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from prometheus_client import Counter
 
@@ -16,6 +17,7 @@ from restore_service.previews import PreviewBoard
 from restore_service.recipient.keys import RecipientKeys
 from restore_service.rehearsal.history import RehearsalHistory
 from restore_service.settings import RestoreServiceSettings
+from serving.audit.reader import AuditReader
 from serving.progress import ProgressBoard
 from shared.archive.keyfile import KeyFile
 from shared.audit import AuditEntry, AuditTrail
@@ -84,6 +86,13 @@ class RestoreContext:
     to_rehearse: dict[str, AcceptedRehearsal] = field(default_factory=dict, repr=False)
     previews: PreviewBoard = field(default_factory=PreviewBoard)
     glass_broken: Counter = field(default_factory=glass_counter)
+
+    @cached_property
+    def audit_reader(self) -> AuditReader:
+        """Return what reads the trail for whoever may."""
+        return AuditReader(
+            self.store, self.audit, self.pool, self.signer, self.settings.place.instance_id
+        )
 
     def record(self, entry: AuditEntry, correlation_id: str) -> None:
         """Record an audit entry in a transaction of its own."""

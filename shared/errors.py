@@ -621,6 +621,18 @@ class ReceiptInvalid(ArchiveError):
     )
 
 
+class CheckpointInvalid(ArchiveError):
+    code = "audit.checkpoint_invalid"
+    hint = "Give a checkpoint as it was saved, and the public keys of the services that sign them."
+
+
+class AuditChainBroken(ArchiveError):
+    code = "audit.chain_broken"
+    hint = (
+        "Compare with the audit topic or an export that was kept; find out who can write the table."
+    )
+
+
 class FormatTooNew(ArchiveError):
     code = "archive.format_too_new"
     hint = "A newer release wrote this file. Upgrade this software and try again."

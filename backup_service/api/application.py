@@ -29,6 +29,7 @@ from serving.access.tokens import TokenHolders
 from serving.api import serve_document
 from serving.app import Readiness, create_app
 from serving.audit import RefusalAudit
+from serving.audit.routes import create_audit_routes
 from serving.caller import FirstOf, OperatorToken
 from serving.watching import WatchBoard
 
@@ -72,7 +73,9 @@ def create_http(
     )
     app.register_blueprint(create_access_routes(access))
     if access.settings.oidc is not None:
-        app.register_blueprint(create_oidc_routes(access, Provider(access.settings.oidc)))
+        app.register_blueprint(
+            create_oidc_routes(access, Provider(access.settings.oidc), refusals.refused)
+        )
     app.register_blueprint(create_token_routes(access))
     app.register_blueprint(create_administrator_routes(context, access))
     app.register_blueprint(create_routes(context, board))
@@ -83,6 +86,7 @@ def create_http(
     app.register_blueprint(create_disaster_routes(context))
     app.register_blueprint(create_configuration_routes(context))
     app.register_blueprint(create_schedule_routes(context))
+    app.register_blueprint(create_audit_routes(context.audit_reader))
     # Behind all others of the API, of which it tells.
     serve_document(app, SERVICE, check_answers=context.settings.http.check_answers)
     add_pages(app, context, access, refusals)

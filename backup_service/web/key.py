@@ -20,6 +20,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from backup_service.api.routes import parse_backup_id
 from backup_service.context import BackupContext
+from backup_service.handlers.confirm_stored import KeyStored, confirm_stored
 from backup_service.handlers.view_key import ViewKey, view_key
 from backup_service.web.words import KEYS
 from serving.access import current_session
@@ -125,9 +126,8 @@ def add_key_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> Non
         backup_id = parse_backup_id(backup_id)
         value = request.cookies.get(COOKIE)
         if value is not None:
-            viewing = viewing_of(value, backup_id, _session())
-            with postgres_faults("forgetting the key"), context.pool.connection() as conn:
-                context.keys.forget(conn, UUID(backup_id), viewing.request_id)
+            command = KeyStored(request_id=viewing_of(value, backup_id, _session()).request_id)
+            confirm_stored(context, backup_id, command, http_requester())
         response = redirect(f"{frame.prefix}/backups/{backup_id}", 303)
         response.delete_cookie(COOKIE, path=path_of(backup_id), httponly=True, samesite="Strict")
         return response

@@ -12,6 +12,7 @@ from backup_service.web.operations import add_operation_pages
 from backup_service.web.schedule import add_schedule_pages
 from serving.access import Access
 from serving.audit import RefusalAudit
+from serving.audit.pages import add_audit_pages
 from serving.web.frame import Frame
 
 PREFIX = "/admin"
@@ -28,4 +29,5 @@ def add_pages(app: Flask, context: BackupContext, access: Access, refusals: Refu
     add_schedule_pages(pages, context, frame)
     add_operation_pages(pages, context)
     add_first_pages(pages, context, access, frame)
+    add_audit_pages(pages, context.audit_reader, frame)
     app.register_blueprint(pages)

@@ -10,6 +10,7 @@ from restore_service.web.choosing import add_choosing_page
 from restore_service.web.watching import add_watching_pages
 from serving.access import Access
 from serving.audit import RefusalAudit
+from serving.audit.pages import add_audit_pages
 from serving.web.frame import Frame
 
 PREFIX = "/admin/restore"
@@ -24,4 +25,5 @@ def add_pages(app: Flask, context: RestoreContext, access: Access, refusals: Ref
     add_choosing_page(pages, context)
     add_checking_pages(pages, context, frame)
     add_watching_pages(pages, context, frame)
+    add_audit_pages(pages, context.audit_reader, frame)
     app.register_blueprint(pages)

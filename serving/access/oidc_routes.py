@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
+from collections.abc import Callable
 from typing import Final
 
 from flask import Blueprint, Response, request
@@ -19,10 +21,12 @@ from serving.access.web import set_session
 from serving.api.operation import operation
 from serving.caller import open_to_all
 from shared.audit import AuditEntry
-from shared.errors import SignInRefused
+from shared.errors import AccessError, SecrynError, SignInRefused, UnavailableError
 
 FLOW: Final = "oidc"
 FLOW_S: Final = 600
+# Of whichever service the browser came back to.
+DOOR: Final = "/admin/sign-in"
 # A redirect would still be part of the way from the provider, and carry no SameSite=Strict cookie.
 BACK: Final = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>Signed in</title>'
@@ -43,13 +47,32 @@ class BackQuery(BaseModel):
     code: str | None = None
 
 
-def create_oidc_routes(access: Access, provider: Provider) -> Blueprint:
-    """Return the routes below /api/v1."""
+def create_oidc_routes(
+    access: Access, provider: Provider, on_refusal: Callable[[SecrynError], None]
+) -> Blueprint:
+    """Return the routes below /api/v1; ``on_refusal`` is told of who was not let in."""
     routes = Blueprint("oidc", __name__, url_prefix="/api/v1")
+
+    def at_the_door(view: Callable[[], Response]) -> Callable[[], Response]:
+        """Bring a person who is refused back to the door, which says why; a program is told."""
+
+        @functools.wraps(view)
+        def guarded() -> Response:
+            try:
+                return view()
+            except (AccessError, UnavailableError) as error:
+                if not request.accept_mimetypes.accept_html:
+                    raise
+                if isinstance(error, AccessError):
+                    on_refusal(error)
+                return Response(status=303, headers={"Location": f"{DOOR}?because={error.code}"})
+
+        return guarded
 
     @routes.get("/session/oidc")
     @operation("Sign in by the OpenID Connect provider", query=BeginQuery, status=303)
     @open_to_all
+    @at_the_door
     def begin() -> Response:
         flow = Flow(secrets.token_urlsafe(32), fresh="fresh" in request.args)
         response = Response(status=303)
@@ -65,9 +88,11 @@ def create_oidc_routes(access: Access, provider: Provider) -> Blueprint:
         "Come back from the provider",
         query=BackQuery,
         gives="text/html",
+        status=(200, 303),
         problems=(SignInRefused,),
     )
     @open_to_all
+    @at_the_door
     def come_back() -> Response:
         value = read_cookie(FLOW, access.instance_id)
         flow = flow_of(value or "", request.args.get("state", ""))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Final
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from serving.access import (
+    CSRF_FIELD,
     Access,
     check_same_origin,
     current_session,
@@ -20,9 +22,33 @@ from serving.access import (
 )
 from serving.access.context import present_visit
 from serving.caller import any_caller, open_to_all
-from shared.errors import AccessError, SecrynError
+from shared.errors import (
+    AccessError,
+    OidcUnavailable,
+    ProofNeeded,
+    SecrynError,
+    SignInRefused,
+    TooManyAttempts,
+)
 
-ENDED = "ended"
+ENDED: Final = "ended"
+# Marks a proof that a form waits for.
+CARRIES: Final = "carries"
+# No page repeats these: whoever typed one types it again.
+SECRETS: Final = frozenset({"key", "password"})
+# What a code that came with the way back from a provider means to a person.
+REFUSED: Final = {
+    SignInRefused.code: (
+        "Your organisation knows you, but it lets nobody in here by that.",
+        "Begin again in this window. If it stays so, ask an administrator for a user of that name.",
+    ),
+    TooManyAttempts.code: ("There were too many tries.", "Wait a minute, and begin again."),
+    OidcUnavailable.code: (
+        "The sign-in of your organisation does not answer.",
+        "Try again in a moment, or sign in with a password of this instance.",
+    ),
+}
+_OURS: Final = frozenset({CSRF_FIELD, CARRIES, "next", "back", "password", "username"})
 
 
 def add_entrance(
@@ -35,7 +61,7 @@ def add_entrance(
     @open_to_all
     def ask() -> str:
         return render_template(
-            "web/sign_in.html", error=None, next=_within(request.args.get("next"), home), name="",
+            "web/sign_in.html", error=_from_provider(request.args.get("because")), next=_within(request.args.get("next"), home), name="",
             ended=request.args.get(ENDED) is not None,
         )  # fmt: skip
 
@@ -58,19 +84,23 @@ def add_entrance(
     def ask_again() -> str:
         require_session()
         return render_template(
-            "web/prove.html", error=None, next=_within(request.args.get("next"), home)
-        )
+            "web/prove.html", error=None, next=_within(request.args.get("next"), home), carried={},
+            back=_within(request.args.get("next"), home),
+        )  # fmt: skip
 
     @pages.post("/prove", endpoint="proven")
     @any_caller
     def proven() -> BaseResponse:
         following = _within(request.form.get("next"), home)
+        carried = _carried(request.form) if CARRIES in request.form else {}
         try:
             prove(access, require_session(), request.form.get("password", ""), present_visit())
         except SecrynError as error:
             _told(on_refusal, error)
-            return _again("web/prove.html", error, next=following)
-        return redirect(following, 303)
+            back = _within(request.form.get("back"), home)
+            return _again("web/prove.html", error, next=following, carried=carried, back=back)
+        # A form that was on its way goes on, as it was filled in: the browser sends it again.
+        return redirect(following, 307 if carried else 303)
 
     @pages.post("/sign-out", endpoint="sign_out")
     @any_caller
@@ -81,6 +111,12 @@ def add_entrance(
         return response
 
 
+def _from_provider(code: str | None) -> SecrynError | None:
+    """Return what to say to whoever the provider's way has led nowhere."""
+    words = REFUSED.get(code or "")
+    return None if words is None else SignInRefused(words[0], hint=words[1])
+
+
 def door(prefix: str, name: str, *, ended: bool = False) -> BaseResponse:
     """Send whoever asks to ``sign-in`` or ``prove``, and from there back to where it was."""
     wanted = request.full_path.rstrip("?") if request.method == "GET" else _came_from(prefix)
@@ -89,6 +125,23 @@ def door(prefix: str, name: str, *, ended: bool = False) -> BaseResponse:
     if request.headers.get("HX-Request") == "true":
         return Response(headers={"HX-Redirect": target})
     return redirect(target, 303)
+
+
+def prove_first(prefix: str) -> BaseResponse:
+    """Ask again who it is; a form that was sent is carried along, unless a secret is in it."""
+    carried = _carried(request.form) if request.method == "POST" else {}
+    if not carried or not SECRETS.isdisjoint(request.form) or "HX-Request" in request.headers:
+        return door(prefix, "prove")
+    needed = ProofNeeded("who you are was proved too long ago")
+    page = render_template(
+        "web/prove.html", error=None, next=request.path, carried=carried, back=_came_from(prefix)
+    )
+    return make_response(page, needed.http_status)
+
+
+def _carried(form: Mapping[str, str]) -> dict[str, str]:
+    """Return what a person filled in, without the fields that are the frame's."""
+    return {name: value for name, value in form.items() if name not in _OURS}
 
 
 def _came_from(prefix: str) -> str:

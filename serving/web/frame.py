@@ -28,7 +28,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from serving.access import CSRF_FIELD, Access, csrf_token, current_session
 from serving.caller import any_caller, current_caller, open_to_all
-from serving.web.entrance import add_entrance, door
+from serving.web.entrance import add_entrance, door, prove_first
 from serving.web.words import FILTERS
 from shared.errors import (
     AccessError,
@@ -88,6 +88,7 @@ class Frame:
             Entry("schedule", "Schedule", f"{backup}/admin/schedule", "read"),
             Entry("operations", "Operations", f"{backup}/admin/operations", "read"),
             Entry("restore", "Restore", f"{restore}/admin/restore", "restore"),
+            Entry("audit", "Audit", f"{backup}/admin/audit", "read_audit"),
         )
         held = getattr(g, "caller", None)
         return [
@@ -129,13 +130,13 @@ class Frame:
 
         @app.context_processor
         def surround() -> dict[str, object]:
-            caller = getattr(g, "caller", None)
+            caller, session = getattr(g, "caller", None), current_session()
             return {
                 "frame": self,
                 "viewer": caller,
                 "viewer_name": viewer_name,
                 "provider": "/api/v1/session/oidc" if access.settings.oidc is not None else None,
-                "signed_in": current_session() is not None,
+                "signed_in_by": None if session is None else session.method,
                 "csrf": csrf_field,
                 "may": lambda permission: caller is not None and permission in caller.permissions,
                 "asset": lambda name: f"{self.prefix}/static/{name}?v={versions[name]}",
@@ -162,7 +163,7 @@ class Frame:
             if isinstance(error, NotAuthenticated | SessionEnded):
                 return door(self.prefix, "sign-in", ended=isinstance(error, SessionEnded))
             if isinstance(error, ProofNeeded) and current_session() is not None:
-                return door(self.prefix, "prove")
+                return prove_first(self.prefix)
             return _error_page(error, error.http_status)
 
         @pages.errorhandler(HTTPException)

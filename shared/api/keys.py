@@ -27,3 +27,10 @@ class WaitingKeys(TypedDict):
     held_over: int
     unreadable: int
     expired_unseen: int
+
+
+class StoredKey(TypedDict):
+    """That a key is stored; ``forgotten``: until now its viewing could be repeated."""
+
+    backup_id: Id
+    forgotten: bool

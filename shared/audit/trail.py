@@ -6,12 +6,13 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Literal
 
-from shared.audit.chain import GENESIS, entry_hash
+from shared.audit.chain import CHECKPOINT, GENESIS, entry_hash, is_checkpoint
+from shared.audit.checkpoint import Checkpoint, chain_origin, sign_checkpoint
 from shared.database import Connection
 from shared.eventstore.store import EventMeta, EventStore, NewEvent
+from shared.messages.keys import SigningKey
 from shared.messages.topics import AUDIT
 
 STREAM = "audit"
@@ -65,7 +66,7 @@ class AuditTrail:
 
     def __init__(self, store: EventStore, service: str) -> None:
         self._store = store
-        self._service = service
+        self.service = service
 
     def record(self, conn: Connection, entry: AuditEntry, correlation_id: str) -> None:
         """Append ``entry`` to the chain; in the caller's transaction."""
@@ -77,8 +78,8 @@ class AuditTrail:
             "seq": seq,
             "prev_hash": GENESIS if last is None else last.data["hash"],
             "class_uid": CLASS_UID,
-            "time": datetime.now(UTC).isoformat(timespec="microseconds"),
-            "service": self._service,
+            "time": self._store.clock.now().isoformat(timespec="microseconds"),
+            "service": self.service,
             "actor": {"user": {"name": entry.actor}},
             "api": {"operation": entry.action},
             "resources": [{"type": entry.resource_type, "uid": entry.resource_id}],
@@ -93,3 +94,18 @@ class AuditTrail:
         content["hash"] = entry_hash(content)
         meta = EventMeta(storable(entry.actor), storable(correlation_id))
         self._store.append(conn, STREAM, seq - 1, [NewEvent(TYPE, content, AUDIT)], meta)
+
+    def checkpoint(self, conn: Connection, key: SigningKey, instance_id: object) -> bool:
+        """Append a signed checkpoint of all that is there; in the caller's transaction.
+
+        Where the last entry is one, or there is none, nothing is appended: returns False.
+        """
+        self._store.lock_appends(conn)
+        last = self._store.last(conn, STREAM)
+        if last is None or is_checkpoint(last.data):
+            return False
+        origin = chain_origin(instance_id, self.service)
+        note = sign_checkpoint(Checkpoint(origin, last.version, last.data["hash"]), key)
+        entry = AuditEntry(CHECKPOINT, "success", self.service, "audit", details={"note": note})
+        self.record(conn, entry, origin)
+        return True

@@ -1,6 +1,7 @@
 """A typed, synchronous client of both services: what `secryn` is built on."""
 
 from shared.client.access import AccessClient
+from shared.client.audit import AuditClient
 from shared.client.backups import BackupClient
 from shared.client.configuration import ConfigurationClient
 from shared.client.http import ServiceConnection
@@ -12,6 +13,7 @@ from shared.client.retention import RetentionClient
 
 __all__ = [
     "AccessClient",
+    "AuditClient",
     "BackupClient",
     "ConfigurationClient",
     "KeyClient",

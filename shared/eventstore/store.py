@@ -112,7 +112,7 @@ class EventStore:
     def __init__(self, schema: str, append_lock: Lock, clock: Clock = SYSTEM_CLOCK) -> None:
         self.schema = schema
         self._append_lock = append_lock
-        self._clock = clock
+        self.clock = clock
         self._fed: list[Feed] = []
 
     def _sql(self, text: str) -> sql.Composed:
@@ -146,7 +146,7 @@ class EventStore:
         then lost.
         """
         self.lock_appends(conn)
-        now = self._clock.now()
+        now = self.clock.now()
         query = self._sql(
             "INSERT INTO {schema}.events (stream, version, type, data, event_id, occurred_at, "
             "actor, correlation_id, causation_id, topic, extensions) "
@@ -192,6 +192,17 @@ class EventStore:
         )
         with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
             return cursor.execute(query, (stream,)).fetchall()
+
+    def read_stream_behind(
+        self, conn: Connection, stream: str, version: int, limit: int
+    ) -> list[StoredEvent]:
+        """Return up to ``limit`` events of a stream behind ``version``, in order."""
+        query = self._sql(
+            "SELECT {columns} FROM {schema}.events WHERE stream = %s AND version > %s "
+            "ORDER BY version LIMIT %s"
+        )
+        with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
+            return cursor.execute(query, (stream, version, limit)).fetchall()
 
     def find(self, conn: Connection, event_id: UUID) -> StoredEvent | None:
         """Return the event with that id, or None: was this done before?"""

@@ -18,6 +18,7 @@ import pytest
 from backup_service import events as ev
 from backup_service.commands import CREATE_BACKUP
 from backup_service.configuration.commands import CONFIGURE
+from deploy.embedded.folder import open_state
 from shared.archive.keyfile import KeyFile
 from shared.archive.reader import open_archive
 from shared.errors import (
@@ -286,6 +287,30 @@ def test_every_action_and_refusal_is_audited(live: Live) -> None:
     eventually(lambda: len(entries()) >= 3, "asked, created and viewed are audited")
     actions = [entry["api"]["operation"] for entry in entries()]
     assert actions[:3] == ["backup.create", "backup.created", "key.view"]
+
+
+def test_the_audit_trail_is_listed_taken_away_and_verified_with_and_without_the_services(
+    live: Live, tmp_path: Path
+) -> None:
+    backup, _ = live.backup()
+    audit = ("audit", "list", "--action", "key", "--resource", backup["backup_id"])
+    found = json.loads(live.stack.secryn(*audit).stdout)
+    assert [entry["api"]["operation"] for entry in found["entries"]] == ["key.view"]
+    report = json.loads(live.stack.secryn("audit", "verify").stdout)
+    assert [chain["service"] for chain in report["chains"]] == ["backup_service", "restore_service"]
+    assert report["intact"] and all(chain["intact"] for chain in report["chains"])
+    kept, file = tmp_path / "kept", tmp_path / "audit.jsonl"
+    kept.write_text(report["chains"][0]["checkpoint"])
+    live.stack.secryn("audit", "export", "-o", str(file))
+    assert file.stat().st_mode & 0o777 == 0o600
+    keys = open_state(live.stack.state).key("issuers.toml")
+    offline = ("audit", "verify", "--file", str(file), "--keys", str(keys))
+    found = json.loads(live.stack.secryn(*offline, "--checkpoint", str(kept)).stdout)
+    assert found["intact"] and found["chains"][0]["entries"] > report["chains"][0]["entries"]
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:3] + lines[4:]))
+    cut = live.stack.secryn(*offline, check=False)
+    assert (cut.returncode, json.loads(cut.stdout)["chains"][0]["bad_seq"]) == (6, 4)
 
 
 def test_the_schedule_is_set_shown_and_run_from_the_command_line(live: Live) -> None:

@@ -27,7 +27,7 @@ def shared(
     folder = tmp_path_factory.mktemp("doors")
     doors = Doors.create(postgres, folder)
     provider = Provider(oidc.settings(folder))
-    doors.app.register_blueprint(create_oidc_routes(doors.access, provider))
+    doors.app.register_blueprint(create_oidc_routes(doors.access, provider, lambda _: None))
     return doors
 
 
@@ -81,6 +81,17 @@ def test_nobody_is_made_by_signing_in(doors: Doors, oidc: TestProvider) -> None:
         answer = came_back(browser, oidc.come_back(began(browser), account))
         assert answer.get_json()["code"] == "access.sign_in_refused"
         assert browser.get("/api/v1/session").status_code == 401
+
+
+def test_a_person_is_brought_back_to_the_door_and_a_program_is_told(
+    doors: Doors, oidc: TestProvider
+) -> None:
+    browser = doors.browser()
+    target = oidc.come_back(began(browser), f"stranger{uuid4().hex[:6]}")
+    found = urlsplit(target)
+    answer = browser.get(f"{found.path}?{found.query}", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert answer.status_code == 303
+    assert answer.headers["Location"] == "/admin/sign-in?because=access.sign_in_refused"
 
 
 def test_a_code_counts_once_and_only_for_the_browser_that_asked(

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from backup_service.context import BackupContext
+from backup_service.handlers.confirm_stored import KeyStored, confirm_stored
 from backup_service.handlers.view_key import ViewKey, view_key
 from serving.requester import Requester
 from shared.client import KeyRequest, take_key
 from shared.client.keys import View, request_file
-from shared.errors import AccessError, KeyAlreadyViewed, ProofNeeded, UnavailableError, UsageError
+from shared.errors import (
+    AccessError,
+    BackupNotFound,
+    KeyAlreadyViewed,
+    ProofNeeded,
+    UnavailableError,
+    UsageError,
+)
 from tests.clock import HandClock
 from tests.keeping import KEY, created, offline_context
 from tests.plugins.postgres import TestPostgres
@@ -109,3 +117,27 @@ def test_without_a_proof_or_the_permission_nobody_gets_a_key_and_no_issuer_ever(
     with pytest.raises(error):
         take_key(as_(requester, context), backup_id, target)
     take_key(as_(ANNA, context), backup_id, target)
+
+
+def test_who_viewed_a_key_says_that_it_is_stored_and_it_is_repeated_no_more(
+    context: BackupContext,
+) -> None:
+    backup_id = created(context)
+    request = KeyRequest.new(backup_id)
+    view_key(context, backup_id, ViewKey(**request.body()), ANNA)
+    another = KeyStored(request_id=uuid4())
+    assert confirm_stored(context, backup_id, another, ANNA)["forgotten"] is False
+    assert as_(ANNA, context)(backup_id, request) == KEY
+    stored = KeyStored(request_id=UUID(request.request_id))
+    assert confirm_stored(context, backup_id, stored, ANNA)["forgotten"] is True
+    assert confirm_stored(context, backup_id, stored, ANNA)["forgotten"] is False
+    with pytest.raises(KeyAlreadyViewed):
+        as_(ANNA, context)(backup_id, request)
+    with context.pool.connection() as conn:
+        entries = [event.data for event in context.store.read_stream(conn, "audit")]
+    told = [entry for entry in entries if entry["api"]["operation"] == "key.stored"]
+    assert [entry["actor"]["user"]["name"] for entry in told] == ["anna"]
+    with pytest.raises(BackupNotFound):
+        confirm_stored(context, str(uuid4()), stored, ANNA)
+    with pytest.raises(AccessError):
+        confirm_stored(context, backup_id, stored, Requester("carl", frozenset(), "test", "c"))

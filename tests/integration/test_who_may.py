@@ -45,6 +45,9 @@ BOTH: Final = {
     "GET /api/v1/session": Row(ANY_CALLER),
     "DELETE /api/v1/session": Row(ANY_CALLER),
     "POST /api/v1/session/prove": Row(ANY_CALLER),
+    "GET /api/v1/audit": Row("read_audit"),
+    "GET /api/v1/audit/export": Row("read_audit"),
+    "GET /api/v1/audit/verify": Row("read_audit"),
     "GET /api/v1/session/oidc": Row(ANYBODY),
     "GET /api/v1/session/oidc/callback": Row(ANYBODY),
 }
@@ -60,6 +63,8 @@ def pages(prefix: str) -> dict[str, Row]:
         f"GET {prefix}/prove": Row(ANY_CALLER),
         f"POST {prefix}/prove": Row(ANY_CALLER),
         f"POST {prefix}/sign-out": Row(ANY_CALLER),
+        f"GET {prefix}/audit": Row("read_audit"),
+        f"GET {prefix}/audit/chain": Row("read_audit"),
         f"GET {prefix}/<path:rest>": Row(ANY_CALLER),
     }
 
@@ -111,6 +116,7 @@ ROWS: Final[dict[str, dict[str, Row]]] = {
         "GET /api/v1/backups/<backup_id>/receipt": Row("download"),
         "POST /api/v1/backups/<backup_id>/adopt": Row("configure"),
         "GET /api/v1/keys": Row("read"),
+        "POST /api/v1/backups/<backup_id>/key/stored": Row("view_key"),
         "GET /api/v1/schedule": Row("read"),
         "POST /api/v1/schedule/run": Row("create"),
         "GET /api/v1/protection": Row("read"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from flask import Flask, g
 
-from serving.audit import BURST, MOST_CALLERS, RefusalAudit
+from serving.audit.refusals import BURST, MOST_CALLERS, RefusalAudit
 from serving.caller import Caller
 from shared.audit import AuditEntry
 from shared.errors import AccessError, NotAuthenticated, PostgresUnavailable
