@@ -20,6 +20,7 @@ import psycopg
 from flask import Flask
 
 from backup_service.api import application as backup_application
+from backup_service.context import BackupContext
 from restore_service import events as ev
 from restore_service.api import application as restore_application
 from serving.access import Access
@@ -61,6 +62,7 @@ class House:
     """One place with both applications."""
 
     restoring: Restoring
+    backup: BackupContext
     clock: HandClock
     access: Access
     apps: dict[str, Flask]
@@ -108,7 +110,7 @@ class House:
             "receipt_sha256": hashlib.sha256(RECEIPT_SECRET.encode()).hexdigest(),
         }  # fmt: skip
         restoring.append(restore_id, NewEvent(ev.REQUESTED, asked, RESTORE_EVENTS))
-        made = cls(restoring, clock, access, apps, restore_id, stack)
+        made = cls(restoring, backup, clock, access, apps, restore_id, stack)
         if not empty:
             made.settle()
         return made

@@ -62,6 +62,11 @@ class Visitor:
         page.get_by_role("navigation", name="Main").wait_for()
         return page
 
+    def enter(self, headers: dict[str, str]) -> None:
+        """Be somebody whose session has begun already: by its cookie."""
+        name, _, value = headers["Cookie"].partition("=")
+        self.page.context.add_cookies([{"name": name, "value": value, "url": self.backup}])
+
     def check(self) -> None:
         """Hold the page against what every page promises."""
         assert faults_of(self.page) == [], self.page.url
@@ -77,6 +82,21 @@ def visitor(
 ) -> Iterator[Visitor]:
     """Let somebody visit the pages of ``live``."""
     status = live.stack.status()
+    where = (status["backup_url"], status["restore_url"])
+    with window(browser, where, width=width, scheme=scheme, script=script) as found:
+        yield found
+
+
+@contextmanager
+def window(
+    browser: Browser,
+    where: tuple[str, str],
+    *,
+    width: int = DESK,
+    scheme: Any = "light",
+    script: bool = True,
+) -> Iterator[Visitor]:
+    """Open a window on the pages of backup_service and of restore_service."""
     context = browser.new_context(
         viewport={"width": width, "height": 900},
         color_scheme=scheme,
@@ -84,7 +104,7 @@ def visitor(
     )
     context.set_default_timeout(20_000)
     page = context.new_page()
-    found = Visitor(page, status["backup_url"], status["restore_url"])
+    found = Visitor(page, *where)
 
     def accept(dialog: Dialog) -> None:
         found.dialogs.append(dialog.type)

@@ -138,6 +138,15 @@ class History(ReadModel):
         )
         return {str(row[0]) for row in rows}
 
+    def key_states(self, conn: Connection, backup_ids: Sequence[str]) -> dict[str, str]:
+        """Return what became of the keys of those of ``backup_ids`` that have one."""
+        rows = conn.execute(
+            "SELECT backup_id, key_state FROM backup.backups "
+            "WHERE backup_id = ANY(%s::uuid[]) AND key_state IS NOT NULL",
+            (list(backup_ids),),
+        )
+        return {str(backup_id): state for backup_id, state in rows}
+
     def append(
         self,
         conn: Connection,

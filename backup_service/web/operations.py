@@ -71,5 +71,4 @@ def _keys(context: BackupContext, conn: Any, operations: list[dict[str, Any]]) -
         for found in operations
         if found["kind"] == Kind.BACKUP and found["outcome"] == Outcome.SUCCEEDED
     ]
-    states = {backup_id: context.history.get(conn, backup_id)["key_state"] for backup_id in made}
-    return {backup_id: state for backup_id, state in states.items() if state is not None}
+    return context.history.key_states(conn, made)

@@ -21,6 +21,7 @@ KEYS: Final = {
     "own_recipient": ("good", "Your own recipient"),
     "expired": ("bad", "Expired"),
     "gone": ("bad", "Gone"),
+    "destroyed": ("off", "Destroyed with it"),
 }
 STEPS: Final = {
     Step.STORE: "Waiting until everything written so far is stored",

@@ -50,8 +50,6 @@ def choosing_page(context: RestoreContext, typed: dict[str, str], error: SecrynE
 
 def _offered(context: RestoreContext) -> list[dict[str, Any]]:
     """Return the newest backups of the storage, and what their receipts say of them."""
-    found = [info for info in context.backups.list() if info.name.endswith(_SUFFIX)]
-    newest = sorted(found, key=lambda info: info.modified_at, reverse=True)[:OFFERED]
     return [
         {
             "backup_id": info.name.removesuffix(_SUFFIX),
@@ -59,7 +57,7 @@ def _offered(context: RestoreContext) -> list[dict[str, Any]]:
             "stored_at": datetime.fromtimestamp(info.modified_at, UTC),
             "facts": _facts(context, info.name.removesuffix(_SUFFIX)),
         }
-        for info in newest
+        for info in context.backups.newest(_SUFFIX, OFFERED)
     ]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import heapq
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -101,6 +102,12 @@ class LocalFolder:
             with suppress(ObjectNotFound):
                 yield self.stat(name)
 
+    def newest(self, suffix: str, limit: int) -> Sequence[ObjectInfo]:
+        with _faults("listing objects"), os.scandir(self._folder) as entries:
+            found = (_info(entry) for entry in entries if entry.name.endswith(suffix))
+            known = (info for info in found if info is not None)
+            return heapq.nlargest(limit, known, key=lambda info: (info.modified_at, info.name))
+
     def sweep(self, name: str) -> None:
         # The ending has one length: `name-2` is written beside `name` and is not its remains.
         ending = "[0-9a-f]" * (2 * _SCRATCH_BYTES)
@@ -115,6 +122,17 @@ class LocalFolder:
 
     def free_bytes(self) -> int | None:
         return shutil.disk_usage(self._folder).free
+
+
+def _info(entry: os.DirEntry[str]) -> ObjectInfo | None:
+    """Return what is known of an object; None for what is none, or was deleted since."""
+    if not is_name(entry.name) or not entry.is_file():
+        return None
+    try:
+        found = entry.stat()
+    except FileNotFoundError:
+        return None
+    return ObjectInfo(entry.name, found.st_size, found.st_mtime)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -70,6 +70,12 @@ class ObjectStore(Protocol):
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yield the objects whose names begin with ``prefix``, by name."""
+
+    def newest(self, suffix: str, limit: int) -> Sequence[ObjectInfo]:
+        """Return the objects made last of those whose names end with ``suffix``, the newest first.
+
+        Of any number of objects ``limit`` are held; of others nothing but the name is looked at.
+        """
 
     def sweep(self, name: str) -> None:
         """Remove what killed writers of ``name`` left behind."""

@@ -211,6 +211,18 @@ class TestListing:
         store.delete("b")
         assert [info.name for info in listed] == ["c"]
 
+    def test_the_newest_of_a_kind_come_first(self, store: ObjectStore) -> None:
+        assert list(store.newest(".age", 2)) == []
+        for name in ("c.age", "a.age", "a.age.receipt", "b.age", "age"):
+            put(store, name, bytes(3))
+            time.sleep(0.02)
+        writer = store.create("d.age")
+        writer.write(b"not there yet")
+        found = store.newest(".age", 2)
+        assert [(info.name, info.size_bytes) for info in found] == [("b.age", 3), ("a.age", 3)]
+        assert len(store.newest(".age", 9)) == 3
+        writer.abort()
+
     def test_what_is_being_written_is_not_listed(self, store: ObjectStore) -> None:
         writer = store.create(NAME)
         writer.write(b"x")
