@@ -28,7 +28,6 @@ from backup_service.configuration.commands import (
     read_message,
 )
 from backup_service.configuration.names import STANDING
-from backup_service.configuration.setting import StandingSetting
 from backup_service.context import BackupContext
 from backup_service.handlers.apply_retention import request_retention
 from backup_service.handlers.configure import configure, confirm
@@ -51,6 +50,7 @@ from shared.messages.between import (
     REHEARSED,
     RESTORE_COMPLETED,
 )
+from shared.standing.setting import StandingSetting
 
 NoteEvent = Callable[[BackupContext, CloudEvent, Issuer], None]
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backup_service.commands import Reason, parse_command
 from backup_service.configuration.names import STANDING
-from backup_service.configuration.setting import StandingSetting
 from shared.errors import MessageUnreadable
+from shared.standing.setting import StandingSetting
 
 CONFIGURE: Final[Mapping[str, str]] = MappingProxyType(
     {name: f"com.secryn.backup.configure_{name}.v1" for name in STANDING}

@@ -7,11 +7,11 @@ from types import MappingProxyType
 from typing import Final
 
 from backup_service.configuration.schedule import Schedule
-from backup_service.configuration.setting import StandingSetting
 from backup_service.configuration.staleness import Staleness
 from backup_service.configuration.verification import Verification
 from backup_service.retention.policy import RetentionPolicy
 from shared.errors import NotFoundError
+from shared.standing.setting import StandingSetting
 
 STANDING: Final[Mapping[str, type[StandingSetting]]] = MappingProxyType(
     {model.SHORT: model for model in (Schedule, RetentionPolicy, Staleness, Verification)}

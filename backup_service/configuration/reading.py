@@ -24,11 +24,11 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from backup_service import events as ev
-from backup_service.configuration.setting import StandingSetting
 from shared.database import Connection
 from shared.errors import UsageError
 from shared.eventstore import EventStore, StoredEvent
 from shared.instance.position import LogPosition, read_position
+from shared.standing.setting import StandingSetting
 
 S = TypeVar("S", bound=StandingSetting)
 

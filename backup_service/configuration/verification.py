@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from backup_service.configuration.setting import StandingSetting
+from shared.standing.setting import StandingSetting
 
 
 class Verification(StandingSetting):

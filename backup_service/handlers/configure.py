@@ -19,7 +19,6 @@ from backup_service.configuration.reading import (
     read_configured,
     stream_of,
 )
-from backup_service.configuration.setting import StandingSetting
 from backup_service.context import BackupContext
 from backup_service.retention.judging import check_leaves_something
 from backup_service.retention.policy import RetentionPolicy
@@ -41,6 +40,7 @@ from shared.instance.position import read_position
 from shared.instance.reading import ACTOR, EPOCH
 from shared.instance.stored import Written, wait_until_stored
 from shared.messages.topics import BACKUP_EVENTS, INSTANCE_EVENTS
+from shared.standing.setting import StandingSetting
 
 DECIDED = CrashPoint("configuration.uncommitted")
 TOLD = CrashPoint("configuration.committed")

@@ -23,7 +23,6 @@ from backup_service.schedule.taken import (
     read_taken,
     tick_command,
 )
-from backup_service.schedule.ticks import Due, find_due
 from serving.requester import Requester
 from shared.audit import AuditEntry
 from shared.crashpoints import CrashPoint
@@ -31,6 +30,7 @@ from shared.database import Connection, postgres_faults
 from shared.errors import ConcurrencyConflict, error_class
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.topics import BACKUP_EVENTS
+from shared.standing.ticks import Due, find_due
 
 log = structlog.get_logger(__name__)
 

@@ -9,13 +9,13 @@ import structlog
 from backup_service import events as ev
 from backup_service.configuration.names import STANDING
 from backup_service.configuration.reading import read_configured
-from backup_service.configuration.setting import StandingSetting
 from backup_service.context import SERVICE, BackupContext
 from shared.archive.age import recipient_fingerprint
 from shared.database import postgres_faults
 from shared.errors import ConcurrencyConflict, LogLost
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.topics import BACKUP_EVENTS
+from shared.standing.setting import StandingSetting
 
 log = structlog.get_logger(__name__)
 

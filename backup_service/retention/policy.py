@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from backup_service.configuration.setting import StandingSetting
 from backup_service.retention.span import Span
 from shared.errors import RetentionRefused, UsageError
+from shared.standing.setting import StandingSetting
 
 MOST: Final = 100_000
 MOST_DAYS: Final = 36_500

@@ -1,1 +1,1 @@
-"""When the next backup is due: rules of wall-clock time, ticks, and the one who takes them."""
+"""Which tick of the backups' schedule is taken, by whom, and what changes cause; the rules are shared."""

@@ -14,9 +14,9 @@ from backup_service.handlers.watch_confirmations import awaiting
 from backup_service.handlers.watch_staleness import measure
 from backup_service.protection import recovery_point
 from backup_service.schedule.taken import Taken, decided_until, read_taken
-from backup_service.schedule.ticks import Tick, next_runs
 from shared.archive.age import recipient_fingerprint
 from shared.database import postgres_faults
+from shared.standing.ticks import Tick, next_runs
 
 SHOWN_RUNS: Final = 10
 

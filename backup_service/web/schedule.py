@@ -18,12 +18,12 @@ from backup_service.handlers.apply_retention import preview_retention
 from backup_service.handlers.configure import configure, confirm, show_configuration
 from backup_service.handlers.run_schedule import seed_of
 from backup_service.retention.policy import RetentionPolicy
-from backup_service.schedule.ticks import next_runs
 from backup_service.schedule.view import SHOWN_RUNS, show_schedule
 from serving.caller import requires
 from serving.requester import http_requester
 from serving.web.frame import Frame
 from shared.errors import SecrynError, UsageError
+from shared.standing.ticks import next_runs
 
 WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 FREQUENCIES: Final = {

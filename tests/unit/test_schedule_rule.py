@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backup_service.configuration.schedule import Schedule
-from backup_service.schedule.rule import Rule, read_expression
-from backup_service.schedule.zones import near_names, zone_names
 from shared.errors import UsageError
+from shared.standing.rule import Rule, read_expression
+from shared.standing.zones import near_names, zone_names
 from tests.plugins.hypothesis_profile import scaled
 
 MINUTE = timedelta(minutes=1)

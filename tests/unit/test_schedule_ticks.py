@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backup_service.configuration.schedule import Schedule
-from backup_service.schedule.ticks import LATE, Tick, delayed, find_due, next_runs
+from shared.standing.ticks import LATE, Tick, delayed, find_due, next_runs
 from tests.plugins.hypothesis_profile import scaled
 
 SEED = "9c7d1c0a"

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
-from backup_service.configuration.schedule import Schedule
+from shared.standing.timing import Timing
 
 # A run that begins later than this was missed: its service was down, or the clock was put forward.
 LATE: Final = timedelta(minutes=5)
@@ -37,7 +37,7 @@ class Due:
     late: bool
 
 
-def find_due(schedule: Schedule, seed: str, now: datetime, behind: datetime) -> Due | None:
+def find_due(schedule: Timing, seed: str, now: datetime, behind: datetime) -> Due | None:
     """Return what is to be decided at ``now``, if every tick up to ``behind`` was decided.
 
     ``seed`` is the instance's, so that two of them do not run at once.
@@ -57,7 +57,7 @@ def find_due(schedule: Schedule, seed: str, now: datetime, behind: datetime) -> 
     return Due(tick, missed, now - tick.due_at > LATE)
 
 
-def next_runs(schedule: Schedule, seed: str, now: datetime, behind: datetime) -> Iterator[Tick]:
+def next_runs(schedule: Timing, seed: str, now: datetime, behind: datetime) -> Iterator[Tick]:
     """Yield the ticks that will be due, as the schedule stands now."""
     start = max(_behind(schedule, behind), now - timedelta(seconds=schedule.jitter_s))
     if not schedule.enabled:
@@ -68,7 +68,7 @@ def next_runs(schedule: Schedule, seed: str, now: datetime, behind: datetime) ->
             yield tick
 
 
-def delayed(schedule: Schedule, seed: str, at: datetime) -> Tick:
+def delayed(schedule: Timing, seed: str, at: datetime) -> Tick:
     """Return the tick with its jitter: the same for whoever asks, however often."""
     if schedule.jitter_s == 0:
         return Tick(at, at)
@@ -80,13 +80,13 @@ def delayed(schedule: Schedule, seed: str, at: datetime) -> Tick:
     return Tick(at, at + timedelta(seconds=int.from_bytes(digest[:8], "big") % (room + 1)))
 
 
-def _behind(schedule: Schedule, behind: datetime) -> datetime:
+def _behind(schedule: Timing, behind: datetime) -> datetime:
     """A pause ends with its last moment: what is due then runs."""
     resumes_at = schedule.resumes_at
     return behind if resumes_at is None else max(behind, resumes_at - _INSTANT)
 
 
-def _count(schedule: Schedule, behind: datetime, until: datetime) -> int:
+def _count(schedule: Timing, behind: datetime, until: datetime) -> int:
     ticks = islice(schedule.rule.after(behind), MAX_MISSED)
     count = 0
     for at in ticks:

@@ -1,0 +1,1 @@
+"""What both services read of a standing setting: its model, and the moments that its rule names."""
