@@ -7,8 +7,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from backup_service.keys.apart import beside_what
 from serving.access.settings import AccessSettings
+from shared.apart import beside_what
 from shared.settings import (
     HttpSettings,
     KafkaSettings,

@@ -27,6 +27,7 @@ GROUPS = {
     "history": "cli.history",
     "storage": "cli.storage",
     "verification": "cli.verification",
+    "rehearsal": "cli.rehearsal",
     "restore": "cli.restore",
     "archive": "cli.archive",
     "token": "cli.token",

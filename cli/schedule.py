@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import timing
 from cli.backup import raise_unless_created
 from cli.connect import connected
 from cli.options import DEFAULT_STATE, Json, State
@@ -20,8 +21,6 @@ IfMatch = Annotated[
     str | None,
     typer.Option(help="The etag that `schedule show --json` gave: set nothing if it is another."),
 ]
-# Which field a frequency takes beside the run time.
-_OWN = {"weekly": "weekday", "monthly": "day", "cron": "cron"}
 
 
 @app.command()
@@ -66,30 +65,16 @@ def run(
 @command
 def set_schedule(
     *,
-    enabled: Annotated[
-        bool | None, typer.Option("--enable/--disable", help="Whether it runs at all.")
-    ] = None,
-    frequency: Annotated[
-        str | None, typer.Option(help="hourly, daily, weekly, monthly or cron.")
-    ] = None,
-    at: Annotated[str | None, typer.Option(help="Run time, HH:MM; hourly takes the minute.")] = (
-        None
-    ),
-    weekday: Annotated[str | None, typer.Option(help="For weekly: monday to sunday.")] = None,
-    day: Annotated[
-        int | None, typer.Option(help="For monthly: 1 to 31; a shorter month runs on its last.")
-    ] = None,
-    cron: Annotated[
-        str | None, typer.Option(help="Five fields: minute hour day-of-month month day-of-week.")
-    ] = None,
-    zone: Annotated[str | None, typer.Option(help="IANA time zone, such as Europe/Berlin.")] = None,
-    missed: Annotated[
-        str | None, typer.Option(help="A missed run: `run` makes it up once, `skip` leaves it.")
-    ] = None,
-    jitter_s: Annotated[int | None, typer.Option(help="Delay each run by up to so many s.")] = None,
-    pause_until: Annotated[
-        str | None, typer.Option(help="A date, or a time with its zone; `no` ends a pause.")
-    ] = None,
+    enabled: timing.Enabled = None,
+    frequency: timing.Frequency = None,
+    at: timing.At = None,
+    weekday: timing.Weekday = None,
+    day: timing.Day = None,
+    cron: timing.Cron = None,
+    zone: timing.Zone = None,
+    missed: timing.Missed = None,
+    jitter_s: timing.JitterS = None,
+    pause_until: timing.PauseUntil = None,
     after_events: Annotated[
         str | None, typer.Option(help="A backup after so many events, too; `no`: none.")
     ] = None,
@@ -123,16 +108,7 @@ def set_schedule(
 
 
 def _changed(value: dict[str, Any], wished: dict[str, Any]) -> dict[str, Any]:
-    """Return the schedule with what is wished; fields of another frequency go."""
-    if "frequency" not in wished:
-        named = [frequency for frequency, name in _OWN.items() if name in wished]
-        wished |= {"frequency": named[0]} if len(named) == 1 else {}
-    changed = value | wished
-    for frequency, name in _OWN.items():
-        if changed["frequency"] != frequency and name not in wished:
-            changed[name] = None
-    if wished.get("paused_until") == "no":
-        changed["paused_until"] = None
+    changed = timing.changed(value, wished)
     if "after_events" in wished:
         changed["after_events"] = _events(wished["after_events"])
     if wished.get("recipients") == ["no"]:
@@ -168,7 +144,7 @@ def confirm(
 def _tell(found: dict[str, Any]) -> None:
     value = found["value"]
     state = "on" if value["enabled"] else "off"
-    typer.echo(f"Schedule {state}: {_rule(value)}")
+    typer.echo(f"Schedule {state}: {timing.rule_of(value)}")
     if value["paused_until"] is not None:
         typer.echo(f"Paused until {value['paused_until']}.")
     if value["after_events"] is not None:
@@ -210,14 +186,3 @@ _WHY = {
     "unheard": "a restore is over, and it is paused before it is known of what, or before",
     "written": "somebody wrote it past this service; nobody is encrypted to whom it names before",
 }
-
-
-def _rule(value: dict[str, Any]) -> str:
-    at = {
-        "hourly": f"hourly at minute {value['at'][3:]}",
-        "daily": f"daily at {value['at']}",
-        "weekly": f"every {value['weekday']} at {value['at']}",
-        "monthly": f"on day {value['day']} of every month at {value['at']}",
-        "cron": f"cron {value['cron']}",
-    }[value["frequency"]]
-    return f"{at} ({value['zone']})"

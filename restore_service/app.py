@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from uuid import uuid4
 
 from restore_service import events as ev
@@ -31,6 +32,7 @@ from restore_service.handlers.start_restore import start_restore
 from restore_service.history import History
 from restore_service.recipient.keys import RecipientKeys
 from restore_service.rehearsal.history import RehearsalHistory
+from restore_service.rehearsal.identity import StandingIdentity
 from restore_service.settings import RestoreServiceSettings
 from restore_service.worker import PreviewWorker, RehearsalWorker, RestoreWorker
 from serving.access.keeper import AccessKeeper
@@ -45,6 +47,7 @@ from serving.runtime import ServiceRuntime
 from serving.watching import WatchBoard
 from shared.archive.trust import load_signers
 from shared.audit import AuditTrail
+from shared.clock import SYSTEM_CLOCK, Clock
 from shared.database import Lock, Pool, open_pool
 from shared.eventstore import CommandConsumer, EventStore, Relay
 from shared.instance.keyring import RootKey
@@ -54,13 +57,13 @@ from shared.messages.topics import RESTORE_COMMANDS, RESTORE_EVENTS
 from shared.storage import LocalFolder
 
 
-def run(settings: RestoreServiceSettings) -> int:
+def run(settings: RestoreServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
     """Run until SIGTERM; return the exit code. Raises SecrynError when it cannot start."""
     runtime = ServiceRuntime(SERVICE)
     kafka = Kafka(settings.kafka, SERVICE)
     pool = open_pool(settings.postgres, SERVICE)
     runtime.on_close(pool.close)
-    context = _context(settings, kafka, pool, runtime)
+    context = make_context(settings, kafka, pool, runtime.give_up, clock)
     with pool.connection() as conn:
         context.store.migrate(conn)
         context.history.migrate(conn)
@@ -128,10 +131,15 @@ def run(settings: RestoreServiceSettings) -> int:
     return runtime.run(app, settings.http)
 
 
-def _context(
-    settings: RestoreServiceSettings, kafka: Kafka, pool: Pool, runtime: ServiceRuntime
+def make_context(
+    settings: RestoreServiceSettings,
+    kafka: Kafka,
+    pool: Pool,
+    stop: threading.Event,
+    clock: Clock,
 ) -> RestoreContext:
-    store = EventStore("restore", Lock.RESTORE_APPEND)
+    """Return the parts of one process. Raises UnknownSetting, KeyMalformed."""
+    store = EventStore("restore", Lock.RESTORE_APPEND, clock)
     return RestoreContext(
         settings=settings,
         pool=pool,
@@ -148,6 +156,18 @@ def _context(
         trusted_signers=load_signers(settings.place.trusted_signers_file),
         issuers=IssuerRegistry.load(settings.place.issuers_file),
         progress=ProgressBoard(),
-        stop=runtime.give_up,
+        stop=stop,
         runner=str(uuid4()),
+        clock=clock,
+        identity=_identity(settings),
     )
+
+
+def _identity(settings: RestoreServiceSettings) -> StandingIdentity | None:
+    file = settings.rehearsal.identity_file
+    if file is None:
+        return None
+    identity = StandingIdentity(file)
+    # One that cannot be read is found now, and not at the first tick.
+    identity.read()
+    return identity

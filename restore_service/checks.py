@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from restore_service.commands import ArchiveCommand, ReapplyVoided, UndoRestore
+from restore_service.commands import ArchiveTask, ReapplyVoided, UndoRestore
 from restore_service.context import RestoreContext
 from restore_service.dependents import check_dependents
 from restore_service.rights import check_defaults
@@ -46,13 +46,13 @@ class CheckedArchive:
 
 
 def check_target(
-    context: RestoreContext, command: ArchiveCommand | UndoRestore | ReapplyVoided
+    context: RestoreContext, command: ArchiveTask | UndoRestore | ReapplyVoided
 ) -> None:
     """Compare the named target with this place. Raises TargetMismatch."""
     target.check_target(context.settings.place, command.target_instance_id, command.environment)
 
 
-def check_source(context: RestoreContext, command: ArchiveCommand) -> str | None:
+def check_source(context: RestoreContext, command: ArchiveTask) -> str | None:
     """Return the SHA-256 that an upload arrived with; None for a backup that is in the storage.
 
     Raises BackupNotFound.
@@ -67,7 +67,7 @@ def check_source(context: RestoreContext, command: ArchiveCommand) -> str | None
     return None
 
 
-def source_bytes(context: RestoreContext, command: ArchiveCommand) -> int:
+def source_bytes(context: RestoreContext, command: ArchiveTask) -> int:
     """Return the size of the archive that the command names. Raises BackupNotFound."""
     try:
         if command.upload_id is not None:
@@ -79,7 +79,7 @@ def source_bytes(context: RestoreContext, command: ArchiveCommand) -> int:
 
 
 def open_source(
-    context: RestoreContext, command: ArchiveCommand
+    context: RestoreContext, command: ArchiveTask
 ) -> AbstractContextManager[ObjectReader]:
     """Open the archive that the command names. Raises BackupNotFound, ObjectNotFound."""
     if command.upload_id is not None:
@@ -97,7 +97,7 @@ def open_source(
     return backup()
 
 
-def using_source(context: RestoreContext, command: ArchiveCommand) -> AbstractContextManager[None]:
+def using_source(context: RestoreContext, command: ArchiveTask) -> AbstractContextManager[None]:
     """Keep a stored backup from being purged, from its check to the last byte that is loaded."""
     if command.backup_id is None:
         return nullcontext()
@@ -106,7 +106,7 @@ def using_source(context: RestoreContext, command: ArchiveCommand) -> AbstractCo
 
 def check_archive(
     context: RestoreContext,
-    command: ArchiveCommand,
+    command: ArchiveTask,
     key: KeyFile,
     on_progress: Callable[[int], None],
     on_part: Callable[[Part], None] = lambda _: None,
@@ -153,7 +153,7 @@ def check_archive(
     return CheckedArchive(archive.sha256, archive.size_bytes, copy_bytes, manifest, facts)
 
 
-def _check_origin(context: RestoreContext, command: ArchiveCommand, archive: ArchiveReader) -> None:
+def _check_origin(context: RestoreContext, command: ArchiveTask, archive: ArchiveReader) -> None:
     header = archive.header
     if header.schema_version > newest_version():
         raise SchemaTooNew(

@@ -33,20 +33,13 @@ Line = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f
 SealedKey = Annotated[str, Field(pattern=r"^([0-9a-f]{2})+$", max_length=256 * 1024, repr=False)]
 
 
-class ArchiveCommand(BaseModel):
-    """Something that is to be done with an archive; ``sealed_key`` is the hex of an age file.
-
-    ``SEALED_FOR`` stands in the sealed body: a key that was sealed for one kind of command opens
-    nothing for another.
-    """
+class ArchiveTask(BaseModel):
+    """Something that is to be done with an archive, whoever has its key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    SEALED_FOR: ClassVar[str | None] = None
-
     command_id: UUID
     target_instance_id: UUID
-    sealed_key: SealedKey
     reason: Line
     backup_id: UUID | None = None
     upload_id: UUID | None = None
@@ -60,6 +53,18 @@ class ArchiveCommand(BaseModel):
         if (self.backup_id is None) == (self.upload_id is None):
             raise ValueError("name either backup_id or upload_id")
         return self
+
+
+class ArchiveCommand(ArchiveTask):
+    """A task that somebody asks for, with the key; ``sealed_key`` is the hex of an age file.
+
+    ``SEALED_FOR`` stands in the sealed body: a key that was sealed for one kind of command opens
+    nothing for another.
+    """
+
+    SEALED_FOR: ClassVar[str | None] = None
+
+    sealed_key: SealedKey
 
 
 class RestoreInstance(ArchiveCommand):
@@ -80,14 +85,12 @@ class RestoreInstance(ArchiveCommand):
         return uuid5(_RESTORES, str(self.command_id))
 
 
-class RehearseRestore(ArchiveCommand):
+class RehearsalTask(ArchiveTask):
     """Do what a restore does up to the cut-over, beside the instance, and prove what it gives.
 
     ``expect_digest`` is what the state must be behind the roll-forward. ``next_backup_id`` names a
     later backup of the same log: rolled forward to it, the state must be that one's.
     """
-
-    SEALED_FOR: ClassVar[str | None] = "rehearse"
 
     expect_digest: Sha256 | None = None
     next_backup_id: UUID | None = None
@@ -106,6 +109,12 @@ class RehearseRestore(ArchiveCommand):
     def rehearsal_id(self) -> UUID:
         """Return the id of the rehearsal that this command makes."""
         return uuid5(_REHEARSALS, str(self.command_id))
+
+
+class RehearseRestore(RehearsalTask, ArchiveCommand):
+    """A rehearsal that somebody asks for, with the key."""
+
+    SEALED_FOR: ClassVar[str | None] = "rehearse"
 
 
 class PreviewRestore(ArchiveCommand):

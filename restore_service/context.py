@@ -10,17 +10,19 @@ from functools import cached_property
 
 from prometheus_client import Counter
 
-from restore_service.commands import RehearseRestore, RestoreInstance, UndoRestore
+from restore_service.commands import RehearsalTask, RestoreInstance, UndoRestore
 from restore_service.history import History
 from restore_service.metrics import glass_counter
 from restore_service.previews import PreviewBoard
 from restore_service.recipient.keys import RecipientKeys
 from restore_service.rehearsal.history import RehearsalHistory
+from restore_service.rehearsal.identity import StandingIdentity
 from restore_service.settings import RestoreServiceSettings
 from serving.audit.reader import AuditReader
 from serving.progress import ProgressBoard
 from shared.archive.keyfile import KeyFile
 from shared.audit import AuditEntry, AuditTrail
+from shared.clock import SYSTEM_CLOCK, Clock
 from shared.database import Connection, Pool, postgres_faults
 from shared.eventstore import EventStore
 from shared.instance.keyring import RootKey
@@ -50,7 +52,7 @@ class AcceptedUndo:
 class AcceptedRehearsal:
     """A rehearsal that this process is to run, with the key that is nowhere else."""
 
-    command: RehearseRestore
+    command: RehearsalTask
     key: KeyFile
 
 
@@ -82,6 +84,8 @@ class RestoreContext:
     progress: ProgressBoard
     stop: threading.Event
     runner: str
+    clock: Clock = SYSTEM_CLOCK
+    identity: StandingIdentity | None = None
     accepted: dict[str, Accepted] = field(default_factory=dict, repr=False)
     to_rehearse: dict[str, AcceptedRehearsal] = field(default_factory=dict, repr=False)
     previews: PreviewBoard = field(default_factory=PreviewBoard)

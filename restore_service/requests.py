@@ -94,8 +94,10 @@ def store_request(
     return shown
 
 
-def check_none_runs(context: RestoreContext, conn: Connection, restore_id: str) -> None:
-    """Raise RestoreInProgress while another restore has not ended."""
+def check_none_runs(
+    context: RestoreContext, conn: Connection, restore_id: str | None = None
+) -> None:
+    """Raise RestoreInProgress while a restore, or another than that one, has not ended."""
     running = context.history.open_ids(conn)
     if running and running != [restore_id]:
         raise RestoreInProgress(f"the restore {running[0]} is not over")

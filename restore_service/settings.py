@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from restore_service.window import Window, zone_of
 from serving.access.settings import AccessSettings
+from shared.apart import beside_what
 from shared.settings import (
     HttpSettings,
     KafkaSettings,
@@ -95,6 +97,16 @@ class RestoreSettings(Section):
         return not self.windows or any(Window(text).holds(local) for text in self.windows)
 
 
+class RehearsalSettings(Section):
+    """What rehearsals by themselves need of the place."""
+
+    identity_file: Path | None = Field(
+        default=None,
+        description="A 0600 file with the age identity of a standing own recipient: with it the "
+        "newest backup is rehearsed by itself (`secryn rehearsal set`). Outside of storage.folder.",
+    )
+
+
 class RestoreServiceSettings(Section):
     """What `python -m restore_service --config FILE` reads."""
 
@@ -109,5 +121,17 @@ class RestoreServiceSettings(Section):
         description="A 0600 file with the credential that restores into an instance without users."
     )
     restore: RestoreSettings = RestoreSettings()
+    rehearsal: RehearsalSettings = RehearsalSettings()
     access: AccessSettings = AccessSettings()
     web: WebSettings = WebSettings()
+
+    @model_validator(mode="after")
+    def _identity_lies_apart(self) -> Self:
+        file = self.rehearsal.identity_file
+        found = None if file is None else beside_what(file, self.storage.folder)
+        if found is not None:
+            raise ValueError(
+                f"rehearsal.identity_file lies beside {found}: name a file outside of "
+                "storage.folder, and of every database's"
+            )
+        return self

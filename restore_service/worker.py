@@ -19,6 +19,7 @@ from restore_service.handlers.end_rehearsal import recover_rehearsals
 from restore_service.handlers.preview import run_preview
 from restore_service.handlers.recover import RunnerLives, recover_restores
 from restore_service.handlers.rehearse import run_rehearsal
+from restore_service.handlers.rehearse_by_schedule import rehearse_by_schedule
 from restore_service.handlers.run_accepted import run_accepted
 from restore_service.recipient.publish import publish_recipient
 from shared.database import (
@@ -115,7 +116,7 @@ class RestoreWorker(_Worker):
 
 
 class RehearsalWorker(_Worker):
-    """Run rehearsals, beside whatever restore there is."""
+    """Run rehearsals, beside whatever restore there is; take the ticks of those by themselves."""
 
     lock = Lock.REHEARSAL_WORKER
 
@@ -132,6 +133,8 @@ class RehearsalWorker(_Worker):
         recover_rehearsals(self._context, runner_lives)
         for rehearsal_id in list(self._context.to_rehearse):
             run_rehearsal(self._context, rehearsal_id)
+        # What is taken here is run at the next turn, which comes at once.
+        rehearse_by_schedule(self._context)
 
 
 class PreviewWorker:

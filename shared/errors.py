@@ -247,6 +247,11 @@ class RehearsalInProgress(ConflictError):
     retryable = True
 
 
+class TickMissed(ConflictError):
+    code = "rehearsal.tick_missed"
+    hint = "The next one runs; `--missed run` makes a missed one up."
+
+
 class BackupInProgress(ConflictError):
     code = "backup.in_progress"
     hint = "Wait until the running backup is over, or cancel it."

@@ -27,6 +27,7 @@ from restore_service.settings import FolderSettings, RestoreServiceSettings
 from serving.access.schema import migrate_access
 from serving.progress import ProgressBoard
 from shared.audit import AuditTrail
+from shared.clock import SYSTEM_CLOCK, Clock
 from shared.database import Lock, open_pool
 from shared.eventstore import EventMeta, EventStore, NewEvent
 from shared.instance.events import RestoreStarted
@@ -53,7 +54,11 @@ class Restoring:
 
     @classmethod
     def create(
-        cls, postgres: TestPostgres, folder: Path, kafka: KafkaSettings | None = None
+        cls,
+        postgres: TestPostgres,
+        folder: Path,
+        kafka: KafkaSettings | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> Restoring:
         place = postgres.fresh_place()
         with psycopg.connect(place.dsn("secryn_projector")) as conn:
@@ -61,7 +66,7 @@ class Restoring:
             write_position(conn, first_position("cluster", "topic"))
         settings = _settings(place, folder, kafka or KafkaSettings(bootstrap="127.0.0.1:1"))
         pool = open_pool(settings.postgres, "test")
-        store = EventStore("restore", Lock.RESTORE_APPEND)
+        store = EventStore("restore", Lock.RESTORE_APPEND, clock)
         context = RestoreContext(
             settings=settings,
             pool=pool,
@@ -80,6 +85,7 @@ class Restoring:
             progress=ProgressBoard(),
             stop=threading.Event(),
             runner=str(uuid4()),
+            clock=clock,
         )
         with pool.connection() as conn:
             store.migrate(conn)
@@ -90,7 +96,7 @@ class Restoring:
 
     def another_process(self) -> RestoreContext:
         """Return the context of a second replica."""
-        return replace(self.context, runner=str(uuid4()), accepted={})
+        return replace(self.context, runner=str(uuid4()), accepted={}, to_rehearse={})
 
     def with_restore_settings(self, **changed: object) -> RestoreContext:
         """Return the context of a process with other settings of the restores."""

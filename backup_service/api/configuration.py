@@ -59,7 +59,7 @@ def create_configuration_routes(context: BackupContext) -> Blueprint:
 
     @routes.get("/<name>")
     @operation(
-        "A standing setting: schedule, retention, staleness or verification",
+        "A standing setting: schedule, retention, staleness, verification or rehearsal",
         answer=Configured,
         headers=ETAG,
         problems=(LogLost,),

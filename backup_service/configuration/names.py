@@ -11,10 +11,14 @@ from backup_service.configuration.staleness import Staleness
 from backup_service.configuration.verification import Verification
 from backup_service.retention.policy import RetentionPolicy
 from shared.errors import NotFoundError
+from shared.standing.rehearsal import RehearsalTiming
 from shared.standing.setting import StandingSetting
 
 STANDING: Final[Mapping[str, type[StandingSetting]]] = MappingProxyType(
-    {model.SHORT: model for model in (Schedule, RetentionPolicy, Staleness, Verification)}
+    {
+        model.SHORT: model
+        for model in (Schedule, RetentionPolicy, Staleness, Verification, RehearsalTiming)
+    }
 )
 
 

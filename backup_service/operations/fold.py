@@ -125,6 +125,9 @@ def _noted(event: StoredEvent) -> Change:
     if told["type"] == between.APPROVAL_POLICY_CHANGED:
         kind: Kind | None = Kind.CONFIGURATION
         identity, subject_type, subject = str(event.event_id), "setting", "approval"
+    elif told["type"] == between.REHEARSAL_SKIPPED:
+        kind, identity = Kind.REHEARSAL, str(event.event_id)
+        subject_type, subject = "setting", "rehearsal"
     elif kind_of == "rehearsal":
         kind, identity, subject_type = Kind.REHEARSAL, str(told["subject"]), "rehearsal"
         if data.get("outcome") == "differs":
@@ -171,6 +174,7 @@ _OF_RESTORES: Final = {
     between.REHEARSED: Outcome.SUCCEEDED,
     between.REHEARSAL_FAILED: Outcome.FAILED,
     between.REHEARSAL_CANCELLED: Outcome.CANCELLED,
+    between.REHEARSAL_SKIPPED: Outcome.CANCELLED,
     between.APPROVAL_POLICY_CHANGED: Outcome.SUCCEEDED,
 }
 # What is followed of restore_service, and noted here.

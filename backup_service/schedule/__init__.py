@@ -1,1 +1,1 @@
-"""Which tick of the backups' schedule is taken, by whom, and what changes cause; the rules are shared."""
+"""Which tick of the backups' schedule is taken, by whom, and what changes cause."""

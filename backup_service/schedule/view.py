@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
@@ -29,7 +28,7 @@ def show_schedule(context: BackupContext) -> dict[str, Any]:
     runs = [] if schedule.paused else _runs(context, schedule, taken)
     waiting = sorted(map(recipient_fingerprint, schedule.waiting_recipients))
     return schedule.as_json() | {
-        "next_runs": [_shown(tick, schedule) for tick in runs],
+        "next_runs": [tick.shown(schedule.value.rule.zone) for tick in runs],
         "last_tick": taken.as_json(),
         "waiting_recipients": waiting,
     }
@@ -52,16 +51,3 @@ def _runs(context: BackupContext, schedule: Configured[Schedule], taken: Taken) 
     behind = decided_until(schedule, taken) or now
     seed = seed_of(context)
     return list(islice(next_runs(schedule.value, seed, now, behind), SHOWN_RUNS))
-
-
-def _shown(tick: Tick, schedule: Configured[Schedule]) -> dict[str, str]:
-    zone = schedule.value.rule.zone
-
-    def local(at: datetime) -> str:
-        return at.astimezone(zone).isoformat()
-
-    return {
-        "tick": tick.at.isoformat(),
-        "due_at": tick.due_at.isoformat(),
-        "local": local(tick.due_at),
-    }

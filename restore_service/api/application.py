@@ -11,6 +11,7 @@ from restore_service.api.routes import create_routes
 from restore_service.api.uploads import create_upload_routes
 from restore_service.context import SERVICE, RestoreContext
 from restore_service.receipts import ReceiptHolders
+from restore_service.rehearsal.metrics import RehearsalCollector
 from restore_service.web.pages import add_pages
 from serving.access import Access
 from serving.access.bootstrap import Bootstrap
@@ -50,6 +51,7 @@ def create_http(
     """Build the application with every route. Raises UnknownSetting when the token is unreadable."""
     registry = CollectorRegistry()
     registry.register(context.glass_broken)
+    registry.register(RehearsalCollector(context))
     app = create_app(
         SERVICE,
         FirstOf(

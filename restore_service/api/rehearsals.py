@@ -11,12 +11,13 @@ from restore_service.commands import RehearseRestore, parse_command
 from restore_service.context import RestoreContext
 from restore_service.handlers.request_rehearsal import cancel_rehearsal, request_rehearsal
 from restore_service.rehearsal.events import ENDED, stream_of
+from restore_service.rehearsal.view import show_schedule
 from serving.api import accepted, command_body, operation, query
 from serving.caller import requires
 from serving.requester import http_requester
 from serving.watching import EVENT_STREAM, WaitQuery, WatchBoard, Watched, follow, show
 from shared.api.common import HistoryQuery
-from shared.api.restores import Rehearsal, RehearsalPage
+from shared.api.restores import Rehearsal, RehearsalPage, RehearsalSchedule
 from shared.errors import (
     BackupNotFound,
     ConflictError,
@@ -65,6 +66,15 @@ def create_rehearsal_routes(context: RestoreContext, board: WatchBoard) -> Bluep
         wanted = query(HistoryQuery)
         with context.transaction("reading the rehearsals") as conn:
             return jsonify(context.rehearsals.page(conn, wanted.limit, wanted.before))
+
+    @routes.get("/schedule")
+    @operation(
+        "When the newest backup is rehearsed by itself, and what came of it",
+        answer=RehearsalSchedule,
+    )
+    @requires("read")
+    def schedule() -> Response:
+        return jsonify(show_schedule(context))
 
     @routes.get("/<rehearsal_id>")
     @operation(

@@ -13,6 +13,7 @@ from serving.requester import Requester
 from shared.archive.age import recipient_fingerprint
 from shared.audit import AuditEntry
 from shared.crashpoints import CrashPoint
+from shared.database import Connection
 from shared.errors import ConcurrencyConflict, ConflictError, RehearsalInProgress
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.topics import RESTORE_EVENTS
@@ -35,21 +36,9 @@ def request_rehearsal(
             return context.rehearsals.get(conn, rehearsal_id)
     check_target(context, command)
     upload_sha256 = check_source(context, command)
-    key = context.recipients.unseal(command, upload_sha256)
-    data = {
-        "rehearsal_id": rehearsal_id,
-        "command_id": str(command.command_id),
-        "target_instance_id": str(command.target_instance_id),
-        "backup_id": _text(command.backup_id),
-        "upload_id": _text(command.upload_id),
-        "next_backup_id": _text(command.next_backup_id),
-        "roll_forward": _text(command.roll_forward),
-        "fold_log": command.fold_log,
-        "reason": command.reason,
-        "key_fingerprint": recipient_fingerprint(key.identity.to_recipient().encode()),
-        "runner": context.runner,
-    }
-    shown = _store(context, data, AcceptedRehearsal(command, key), requester)
+    accepted = AcceptedRehearsal(command, context.recipients.unseal(command, upload_sha256))
+    with context.transaction("storing the request") as conn:
+        shown = store_request(context, conn, accepted, requester)
     STORED.reach()
     return shown
 
@@ -58,32 +47,59 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _store(
+def store_request(
     context: RestoreContext,
-    data: dict[str, Any],
+    conn: Connection,
     accepted: AcceptedRehearsal,
     requester: Requester,
 ) -> dict[str, Any]:
-    rehearsal_id = data["rehearsal_id"]
-    requested = NewEvent(ev.REQUESTED, data, RESTORE_EVENTS)
-    meta = EventMeta(requester.name, requester.correlation_id, data["command_id"])
+    """Store a request that was checked, in the caller's transaction; return the rehearsal.
+
+    Raises RehearsalInProgress.
+    """
+    command, rehearsal_id = accepted.command, str(accepted.command.rehearsal_id)
+    requested = NewEvent(ev.REQUESTED, _facts(context, accepted), RESTORE_EVENTS)
+    meta = EventMeta(requester.name, requester.correlation_id, str(command.command_id))
     entry = AuditEntry(
         "restore.rehearse", "success", requester.name, "rehearsal", rehearsal_id,
-        requester.source, message=data["reason"],
-        details={"requested": True, "trust_signer": accepted.command.trust_signer},
+        requester.source, message=command.reason,
+        details={"requested": True, "trust_signer": command.trust_signer},
     )  # fmt: skip
-    with context.transaction("storing the request") as conn:
-        context.store.lock_appends(conn)
-        running = context.rehearsals.open_ids(conn)
-        if running and running != [rehearsal_id]:
-            raise RehearsalInProgress(f"the rehearsal {running[0]} is not over")
-        # Where the same command came in twice at once, the other copy stored it.
-        with suppress(ConcurrencyConflict), conn.transaction():
-            context.rehearsals.append(conn, rehearsal_id, 0, [requested], meta)
-            context.audit.record(conn, entry, requester.correlation_id)
-            # In memory before it can be seen as requested: the worker finds the key.
-            context.to_rehearse[rehearsal_id] = accepted
-        return context.rehearsals.get(conn, rehearsal_id)
+    context.store.lock_appends(conn)
+    check_none_rehearses(context, conn, rehearsal_id)
+    # Where the same command came in twice at once, the other copy stored it.
+    with suppress(ConcurrencyConflict), conn.transaction():
+        context.rehearsals.append(conn, rehearsal_id, 0, [requested], meta)
+        context.audit.record(conn, entry, requester.correlation_id)
+        # In memory before it can be seen as requested: the worker finds the key.
+        context.to_rehearse[rehearsal_id] = accepted
+    return context.rehearsals.get(conn, rehearsal_id)
+
+
+def check_none_rehearses(
+    context: RestoreContext, conn: Connection, rehearsal_id: str | None = None
+) -> None:
+    """Raise RehearsalInProgress while a rehearsal, or another than that one, has not ended."""
+    running = context.rehearsals.open_ids(conn)
+    if running and running != [rehearsal_id]:
+        raise RehearsalInProgress(f"the rehearsal {running[0]} is not over")
+
+
+def _facts(context: RestoreContext, accepted: AcceptedRehearsal) -> dict[str, Any]:
+    command, recipient = accepted.command, accepted.key.identity.to_recipient()
+    return {
+        "rehearsal_id": str(command.rehearsal_id),
+        "command_id": str(command.command_id),
+        "target_instance_id": str(command.target_instance_id),
+        "backup_id": _text(command.backup_id),
+        "upload_id": _text(command.upload_id),
+        "next_backup_id": _text(command.next_backup_id),
+        "roll_forward": _text(command.roll_forward),
+        "fold_log": command.fold_log,
+        "reason": command.reason,
+        "key_fingerprint": recipient_fingerprint(recipient.encode()),
+        "runner": context.runner,
+    }
 
 
 def cancel_rehearsal(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from restore_service.commands import RehearseRestore
+from restore_service.commands import RehearsalTask
 from restore_service.context import RestoreContext
 from restore_service.rollforward import RECEIPT_SUFFIX, Look, Way, plan_way
 from shared.archive.receipt import read_receipt
@@ -58,7 +58,7 @@ class Goal:
 
 
 def plan_goal(
-    context: RestoreContext, command: RehearseRestore, facts: dict[str, Any], look: Look
+    context: RestoreContext, command: RehearsalTask, facts: dict[str, Any], look: Look
 ) -> Goal | None:
     """Return where to roll forward to from the backup that ``facts`` describe; None for nowhere.
 

@@ -7,7 +7,13 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from restore_service.rehearsal.events import ENDED, Rehearsal, fold_rehearsal, stream_of
+from restore_service.rehearsal.events import (
+    ENDED,
+    RESTORABLE,
+    Rehearsal,
+    fold_rehearsal,
+    stream_of,
+)
 from shared.database import Connection
 from shared.errors import RehearsalNotFound
 from shared.eventstore import EventMeta, EventStore, NewEvent, StoredEvent
@@ -100,6 +106,16 @@ class RehearsalHistory:
             "rehearsals": [document for _, document in page],
             "next_before": page[-1][0] if more else None,
         }
+
+    def last_restorable(self, conn: Connection) -> dict[str, Any] | None:
+        """Return the last rehearsal that found all that was compared equal."""
+        row = conn.execute(
+            "SELECT document FROM restore.rehearsals "
+            "WHERE state = 'rehearsed' AND document->>'outcome' = %s "
+            "ORDER BY requested_position DESC LIMIT 1",
+            (RESTORABLE,),
+        ).fetchone()
+        return None if row is None else row[0]
 
     def open_ids(self, conn: Connection) -> list[str]:
         """Return the ids of the rehearsals that have not ended."""

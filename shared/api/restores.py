@@ -307,6 +307,48 @@ class Rehearsal(Running):
     ended_at: NotRequired[Time]
 
 
+class RehearsalRun(TypedDict):
+    """A run of the schedule: what the rule names, when it is due, and that in its zone."""
+
+    tick: Time
+    due_at: Time
+    local: Time
+
+
+class RehearsalTick(TypedDict):
+    """What became of the last run: a rehearsal, or why none."""
+
+    tick: Time
+    rehearsal_id: Id | None
+    attempt: int
+    error: Fault | None
+
+
+class LastRestorable(TypedDict):
+    """The last rehearsal that found a backup restorable."""
+
+    rehearsal_id: Id
+    backup_id: Id
+    ended_at: Time
+
+
+class RehearsalSchedule(TypedDict):
+    """When rehearsals run by themselves.
+
+    ``identity`` is the fingerprint of the recipient whose identity this place has; ``fault`` says
+    why the setting or the identity cannot be read. ``stale``: none found a backup restorable within
+    the set time.
+    """
+
+    value: dict[str, object]
+    identity: str | None
+    fault: str | None
+    next_runs: list[RehearsalRun]
+    last_tick: RehearsalTick | None
+    last_restorable: LastRestorable | None
+    stale: bool
+
+
 class RehearsalPage(TypedDict):
     """Rehearsals, the newest first; ``next_before`` begins the next page."""
 

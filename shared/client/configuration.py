@@ -1,4 +1,4 @@
-"""The client of the standing settings: schedule, retention, staleness, verification."""
+"""The client of the standing settings: schedule, retention, staleness, verification, rehearsal."""
 
 from __future__ import annotations
 

@@ -53,6 +53,10 @@ class RehearsalClient:
         command |= {name: value for name, value in optional.items() if value is not None}
         return self.connection.call("POST", _PATH, command | {"fold_log": fold_log})
 
+    def schedule(self) -> Json:
+        """Return when rehearsals run by themselves, the next ten, and what came of the last."""
+        return self.connection.call("GET", f"{_PATH}/schedule")
+
     def wait(self, rehearsal_id: str, progress: Progress | None = None) -> Json:
         """Return the rehearsal when it ended, whichever way."""
         return self.connection.watch(

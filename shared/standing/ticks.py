@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from shared.standing.timing import Timing
 
@@ -26,6 +27,14 @@ class Tick:
 
     at: datetime
     due_at: datetime
+
+    def shown(self, zone: ZoneInfo) -> dict[str, str]:
+        """Return what the interfaces show: the run, when it is due, and that on ``zone``'s clocks."""
+        return {
+            "tick": self.at.isoformat(),
+            "due_at": self.due_at.isoformat(),
+            "local": self.due_at.astimezone(zone).isoformat(),
+        }
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,7 @@ ROWS: Final[dict[str, dict[str, Row]]] = {
         "GET /api/v1/space": Row("read"),
         "POST /api/v1/rehearsals": Row("restore"),
         "GET /api/v1/rehearsals": Row("read"),
+        "GET /api/v1/rehearsals/schedule": Row("read"),
         "GET /api/v1/rehearsals/<rehearsal_id>": Row("read"),
         "GET /api/v1/rehearsals/<rehearsal_id>/events": Row("read"),
         "POST /api/v1/rehearsals/<rehearsal_id>/cancel": Row("restore"),

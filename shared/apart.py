@@ -1,4 +1,4 @@
-"""Where key-encryption keys must not lie: with what they open, whoever copies one has both."""
+"""Where keys must not lie: with what they open, whoever copies one has both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _DATABASE_MARK = "PG_VERSION"
 
 
 def beside_what(keys: Path, storage: Path) -> str | None:
-    """Return beside what the folder ``keys`` lies, or None: the backups, or a database.
+    """Return beside what ``keys``, a folder or a file, lies, or None: the backups, or a database.
 
     Links are followed, and one folder that is mounted at two places is one.
     """
