@@ -136,6 +136,7 @@ _NOTHING_YET: dict[str, Any] = _KEY | {
     "location": None,
     "proven_at": None,
     "intact": None,
+    "receipt_intact": None,
     "last_verified_at": None,
     "last_verification": None,
     "rehearsed_at": None,
@@ -230,8 +231,10 @@ def _key_expired(backup: Backup, event: StoredEvent) -> None:
 
 
 def _verified(backup: Backup, event: StoredEvent) -> None:
+    receipt = event.data["outcome"].get("receipt") or {}
     backup.facts |= {
         "intact": event.data["outcome"]["intact"],
+        "receipt_intact": receipt.get("intact"),
         "last_verified_at": event.occurred_at.isoformat(),
         "last_verification": event.data["outcome"],
     }
@@ -285,7 +288,7 @@ def _purged(backup: Backup, event: StoredEvent) -> None:
 
 
 def _restore_uses(backup: Backup, event: StoredEvent) -> None:
-    use = {"state": event.data["state"], "undo_until": event.data["undo_until"]}
+    use = {name: event.data.get(name) for name in ("state", "asked_until", "undo_until")}
     backup.facts["restores"] = backup.facts["restores"] | {event.data["restore_id"]: use}
 
 

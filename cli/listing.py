@@ -93,6 +93,8 @@ def _marks(backup: dict[str, Any]) -> str:
     marks = [_rehearsed(backup)]
     if backup["intact"] is False:
         marks.append(f"DAMAGED ({backup['last_verification']['code']})")
+    if backup["receipt_intact"] is False:
+        marks.append(f"RECEIPT DAMAGED ({backup['last_verification']['receipt']['code']})")
     if backup["holds"]:
         marks.append("held")
     if backup["purged_at"] is not None:

@@ -13,7 +13,7 @@ from typing import Final
 from uuid import UUID, uuid5
 
 import structlog
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from backup_service import events as ev
 from backup_service.context import BackupContext
@@ -24,6 +24,7 @@ from shared.instance.reading import ANNOUNCE
 from shared.messages import CloudEvent, Issuer
 from shared.messages.between import (
     RESTORE_ABORTED,
+    RESTORE_APPROVED,
     RESTORE_CANCELLED,
     RESTORE_COMPLETED,
     RESTORE_EXPIRED,
@@ -35,11 +36,15 @@ from shared.messages.topics import BACKUP_EVENTS
 log = structlog.get_logger(__name__)
 
 _EVENTS: Final = UUID("7b0c7a3e-61d4-5a0b-93a0-31fd5c1b2e48")
-ASKED, RESTORED, OVER = "asked", "restored", "over"
+ASKED, APPROVED, RESTORED, OVER = "asked", "approved", "restored", "over"
+# A restore whose end is never told, because its history was lost, needs its backup no longer than
+# this: while it reads the backup it has hold of it, whatever was told.
+UNTOLD: Final = timedelta(days=1)
 # What a restore is to its backup after each of its events.
 USES: Final[Mapping[str, str]] = MappingProxyType(
     {
         RESTORE_REQUESTED: ASKED,
+        RESTORE_APPROVED: APPROVED,
         RESTORE_COMPLETED: RESTORED,
         RESTORE_ABORTED: OVER,
         RESTORE_FAILED: OVER,
@@ -57,6 +62,8 @@ class _Told(BaseModel):
     restore_id: UUID
     backup_id: UUID | None = None
     undo_window_s: int | None = None
+    # Until when it waits for an approval, or behind one for its start.
+    expires_at: AwareDatetime | None = None
 
 
 def note_use(context: BackupContext, event: CloudEvent, issuer: Issuer) -> None:
@@ -83,15 +90,11 @@ def note_use(context: BackupContext, event: CloudEvent, issuer: Issuer) -> None:
             or context.store.find(conn, event_id) is not None
         ):
             return
-        until = None
-        if state == RESTORED and told.undo_window_s is not None:
-            until = (event.time + timedelta(seconds=told.undo_window_s)).isoformat()
         facts = {
             "backup_id": backup_id,
             "restore_id": str(told.restore_id),
             "state": state,
-            "undo_until": until,
-        }
+        } | _until(event, told, state)
         noted = NewEvent(ev.RESTORE_USES, facts, BACKUP_EVENTS, event_id=event_id)
         meta = EventMeta(
             f"issuer:{issuer.id}",
@@ -101,6 +104,16 @@ def note_use(context: BackupContext, event: CloudEvent, issuer: Issuer) -> None:
         version = context.history.load(conn, backup_id).version
         context.history.append(conn, backup_id, version, [noted], meta)
     log.info("backup.restore_uses", backup_id=backup_id, restore_id=facts["restore_id"], use=state)
+
+
+def _until(event: CloudEvent, told: _Told, state: str) -> dict[str, str | None]:
+    """Return until when the backup is needed, for its start or for the undo."""
+    asked = undo = None
+    if state in (ASKED, APPROVED):
+        asked = ((told.expires_at or event.time) + UNTOLD).isoformat()
+    if state == RESTORED and told.undo_window_s is not None:
+        undo = (event.time + timedelta(seconds=told.undo_window_s)).isoformat()
+    return {"asked_until": asked, "undo_until": undo}
 
 
 def _backup_of(context: BackupContext, conn: Connection, told: _Told) -> str | None:

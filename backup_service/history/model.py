@@ -36,7 +36,8 @@ CREATE TABLE {0} (
     held boolean NOT NULL,
     counts boolean NOT NULL,
     tended boolean NOT NULL,
-    purged_at timestamptz
+    purged_at timestamptz,
+    receipt_intact boolean
 );
 CREATE TABLE {1} (
     backup_id uuid PRIMARY KEY,
@@ -82,7 +83,7 @@ class History(ReadModel):
     """The backups of one instance; every method runs in the caller's transaction."""
 
     NAME = "history"
-    LAYOUT = 1
+    LAYOUT = 2
     TABLES = ("backups", "backup_documents")
     SCHEMA = _ROWS
     INDEXES = _INDEXES

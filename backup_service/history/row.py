@@ -11,6 +11,7 @@ COLUMNS: Final = (
     "backup_id", "requested_position", "requested_at", "requested_by", "state", "key_state",
     "reason", "log_offset", "size_bytes", "duration_s", "proven", "proven_at", "verified_at",
     "rehearsed_at", "held", "counts", "tended", "purged_at",
+    "receipt_intact",
 )  # fmt: skip
 
 
@@ -42,4 +43,5 @@ def row_of(backup: Backup, requested_position: int) -> dict[str, Any]:
         # Something is due for it by itself: the end of a hold, another try of a purge.
         "tended": bool(facts["holds"] or facts["purge"]) or backup.state == "purging",
         "purged_at": facts["purged_at"],
+        "receipt_intact": facts["receipt_intact"],
     }

@@ -21,6 +21,7 @@ _COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "proven_at": ("proven_at",),
     "last_verified_at": ("last_verified_at",),
     "intact": ("intact",),
+    "receipt_intact": ("receipt_intact",),
     "rehearsed_at": ("rehearsed_at",),
     "rehearsal": ("rehearsal", "outcome"),
     "key_state": ("key_state",),

@@ -46,11 +46,17 @@ def _needed(
 ) -> Rule | None:
     if active_holds(backup, now):
         return Rule.HELD
-    if busy or any(use["state"] == "asked" for use in backup["restores"].values()):
+    if busy or any(_is_asked_for(use, now) for use in backup["restores"].values()):
         return Rule.IN_USE
     if needed_from is not None and taken_at(backup) >= needed_from:
         return Rule.UNDO_WINDOW
     return None
+
+
+def _is_asked_for(use: Mapping[str, Any], now: datetime) -> bool:
+    """Tell whether a restore is to begin with the backup, as far as was told."""
+    until = use["asked_until"]
+    return until is not None and now < datetime.fromisoformat(until)
 
 
 def _needed_from(conn: Connection, backups: list[dict[str, Any]], now: datetime) -> datetime | None:

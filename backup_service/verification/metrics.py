@@ -30,17 +30,23 @@ class StoredBackupMetrics(Collector):
             with postgres_faults("reading the metrics"), context.pool.connection() as conn:
                 row = conn.execute(
                     "SELECT count(*) FILTER (WHERE NOT proven), "
+                    "count(*) FILTER (WHERE NOT receipt_intact), "
                     "min(coalesce(verified_at, proven_at, requested_at)) "
                     "FROM backup.backups WHERE state = 'created'"
                 ).fetchone()
                 found = last_found(context, conn)
         except PostgresUnavailable:
             return
-        damaged, oldest = row if row is not None else (0, None)
+        damaged, receipts, oldest = row if row is not None else (0, 0, None)
         yield GaugeMetricFamily(
             "secryn_backup_damaged",
             "Stored backups that a verification found lost or altered",
             value=damaged,
+        )
+        yield GaugeMetricFamily(
+            "secryn_backup_receipts_damaged",
+            "Stored backups whose receipt a verification found lost or altered",
+            value=receipts,
         )
         age_s = 0.0 if oldest is None else (context.clock.now() - oldest).total_seconds()
         yield GaugeMetricFamily(

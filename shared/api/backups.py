@@ -66,6 +66,7 @@ class Backup(Running):
     size_bytes: int | None
     sha256: Sha256 | None
     location: str | None
+    receipt_intact: NotRequired[bool | None]
     key_state: Literal["waiting", "viewed", "expired", "gone", "destroyed", "own_recipient"] | None
     key_expires_at: Time | None
     key_viewed_by: str | None

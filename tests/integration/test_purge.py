@@ -53,7 +53,12 @@ from shared.errors import (
 from shared.eventstore import NewEvent
 from shared.instance.reading import ANNOUNCE
 from shared.messages import CloudEvent, Issuer
-from shared.messages.between import RESTORE_ABORTED, RESTORE_COMPLETED, RESTORE_REQUESTED
+from shared.messages.between import (
+    RESTORE_ABORTED,
+    RESTORE_APPROVED,
+    RESTORE_COMPLETED,
+    RESTORE_REQUESTED,
+)
 from shared.storage import LocalFolder
 from tests.clock import HandClock
 from tests.keeping import append, created, offline_context, running
@@ -285,7 +290,12 @@ def test_what_an_undo_window_needs_and_every_newer_one_is_not_deleted(
     older, source, newer, restore_id = *(a_backup(context) for _ in range(3)), uuid4()
     a_backup(context)
     until = (clock(context).now() + timedelta(hours=24)).isoformat()
-    used = {"restore_id": str(restore_id), "state": "restored", "undo_until": until}
+    used = {
+        "restore_id": str(restore_id),
+        "state": "restored",
+        "asked_until": None,
+        "undo_until": until,
+    }
     append(context, source, NewEvent(ev.RESTORE_USES, used))
     with undoable(place, restore_id):
         for backup_id in (source, newer):
@@ -309,12 +319,18 @@ def test_while_it_is_not_known_what_a_restore_came_from_nothing_is_deleted(
 
 
 def test_one_that_a_restore_was_asked_for_with_is_not_deleted(context: BackupContext) -> None:
-    backup_id = an_old_one(context)
-    used = {"restore_id": "r", "state": "asked", "undo_until": None}
-    append(context, backup_id, NewEvent(ev.RESTORE_USES, used))
+    backup_id, restore_id = an_old_one(context), str(uuid4())
+    expires_at = clock(context).now() + timedelta(days=3)
+    asked: Json = {"restore_id": restore_id, "backup_id": backup_id}
+    tell(context, RESTORE_REQUESTED, **asked, expires_at=expires_at.isoformat())
+    clock(context).pass_(days=3)
+    later = (clock(context).now() + timedelta(days=1)).isoformat()
+    tell(context, RESTORE_APPROVED, restore_id=restore_id, expires_at=later)
+    clock(context).pass_(days=1)
     with pytest.raises(BackupInUse):
         delete(context, backup_id)
-    append(context, backup_id, NewEvent(ev.RESTORE_USES, used | {"state": "over"}))
+    # Its end is never told: the history of the restores was lost.
+    clock(context).pass_(days=1)
     assert delete(context, backup_id)["state"] == "purged"
 
 
@@ -340,7 +356,7 @@ def test_a_restore_keeps_its_backup_from_its_request_to_the_end_of_its_undo_wind
         tell(context, RESTORE_COMPLETED, **told)
     until = (clock(context).now() + timedelta(hours=1)).isoformat()
     uses = shown(context, backup_id)["restores"]
-    assert uses == {restore_id: {"state": "restored", "undo_until": until}}
+    assert uses == {restore_id: {"state": "restored", "asked_until": None, "undo_until": until}}
     assert types(context, backup_id).count(ev.RESTORE_USES) == 2
 
 

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
 from restore_service.app import make_context
 from restore_service.context import SERVICE, RestoreContext
@@ -163,10 +163,10 @@ class Place:
         with self.context.transaction("a test") as conn:
             self.context.rehearsals.append(conn, rehearsal_id, 0, events, EventMeta("t", "c"))
 
-    def measured(self) -> str:
+    def measured(self, name: str) -> float | None:
         registry = CollectorRegistry()
         registry.register(RehearsalCollector(self.context))
-        return generate_latest(registry).decode()
+        return registry.get_sample_value(f"secryn_restore_{name}")
 
 
 @pytest.fixture
@@ -356,16 +356,15 @@ def test_what_cannot_be_read_runs_nothing_and_says_so(place: Place) -> None:
 
 def test_no_good_one_for_too_long_is_a_metric(place: Place) -> None:
     backup_id = place.store(FINGERPRINT)
-    assert "secryn_restore_rehearsal_stale 0.0" in place.measured()
+    assert place.measured("rehearsal_stale") == 0
     place.set(within_s=2 * 86_400)
-    assert "secryn_restore_rehearsal_stale 0.0" in place.measured()
+    assert place.measured("rehearsal_stale") == 0
     place.clock.pass_(days=3)
-    assert "secryn_restore_rehearsal_stale 1.0" in place.measured()
+    assert place.measured("rehearsal_stale") == 1
     place.good(backup_id)
     shown = show_schedule(place.context)
     assert (shown["stale"], shown["last_restorable"]["backup_id"]) == (False, backup_id)
-    at = place.clock.now().timestamp()
-    assert f"secryn_restore_rehearsed_timestamp_seconds {at:g}" in place.measured()
+    assert place.measured("rehearsed_timestamp_seconds") == place.clock.now().timestamp()
     place.clock.pass_(days=3)
     assert show_schedule(place.context)["stale"]
 

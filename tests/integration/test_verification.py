@@ -156,6 +156,11 @@ def test_a_receipt_that_is_gone_or_says_something_else_is_told(context: BackupCo
     path_of(context, receipt_name(other)).unlink()
     assert verify_backup(context, other, ADMIN)["receipt"]["code"] == "storage.not_found"
     assert len(events(context, ev.DAMAGED)) == 2
+    assert gauges(context)["secryn_backup_receipts_damaged"] == 2
+    assert gauges(context)["secryn_backup_damaged"] == 0
+    with context.pool.connection() as conn:
+        shown = context.history.get(conn, other)
+    assert (shown["intact"], shown["receipt_intact"]) == (True, False)
 
 
 def test_a_storage_that_does_not_answer_has_told_nothing(
