@@ -54,7 +54,7 @@ def complete_restore(
             "epoch": restore.facts["epoch"], "proof": restore.facts.get("proof"),
             "voided": voided,
             # From whose backup the data are; None for an undo.
-            "source_instance_id": restore.facts["checks"].get("source_instance_id"),
+            "source_instance_id": restore.facts.get("checks", {}).get("source_instance_id"),
             "undo_of": restore.facts["undo_of"],
             # What an undo may need until the window closes: backup_service keeps it.
             "backup_id": restore.facts["backup_id"],
