@@ -34,6 +34,7 @@ from shared.errors import (
     UsageError,
     ValueTooLarge,
 )
+from shared.health import LastingFault
 
 PROBLEM = "application/problem+json"
 # On every answer. A page may load its own files and says so itself; an API's answer loads nothing.
@@ -75,7 +76,10 @@ RefusalHook = Callable[[SecrynError], None]
 
 @dataclass
 class Readiness:
-    """Named checks; each returns None, or what is wrong in one line without secrets."""
+    """Named checks; each returns None, or what is wrong in one line without secrets.
+
+    It is a ``LastingFault`` when only a person can mend it.
+    """
 
     checks: dict[str, Check] = field(default_factory=dict)
 
@@ -255,6 +259,7 @@ def _add_health(
         if g.caller is not None:
             # A stranger learns whether, the operator learns why not.
             body["faults"] = dict(faults)
+            body["lasting"] = any(isinstance(fault, LastingFault) for fault in faults.values())
         response = jsonify(body)
         response.status_code = 503 if faults else 200
         return response

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+from shared.health import LastingFault
 from shared.instance.position import LogPosition
 
 # Longer without a sign of life from the loop, and it hangs.
@@ -157,7 +158,9 @@ class ProjectorStatus:
         now = self.snapshot()
         if now.stopped is not None:
             where = "" if now.stopped.offset is None else f" at offset {now.stopped.offset}"
-            return f"{now.stopped.code}{where}: {now.stopped.reason}. {now.stopped.hint}"
+            return LastingFault(
+                f"{now.stopped.code}{where}: {now.stopped.reason}. {now.stopped.hint}"
+            )
         if now.unavailable is not None:
             return now.unavailable
         if now.position is None:

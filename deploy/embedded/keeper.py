@@ -14,6 +14,7 @@ import structlog
 
 from deploy.embedded.process import ProcessMark, mark_of
 from shared.errors import SecrynError, StackProcessFailed
+from shared.health import LastingFault
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +26,10 @@ WATCH_S = 0.2
 # Five ends in a row, each less than STEADY_S after the part was healthy, and it is given up.
 GIVE_UP_AFTER = 5
 STEADY_S = 30.0
+# A part that answers "not ready" for so long needs a person; the stack stays up for that one.
+NOT_READY_LIMIT_S = 15.0
+# So much sooner does one that says so itself.
+LASTING_LIMIT_S = 2.0
 BACKOFF_FIRST_S = 0.25
 BACKOFF_LONGEST_S = 8.0
 
@@ -57,6 +62,7 @@ class PartReport:
     restarts: int = 0
     code: str | None = None
     reason: str | None = None
+    lasting: bool = False
 
 
 @dataclass
@@ -85,6 +91,15 @@ class Keeper:
         """Return for how long the part has answered that it is not ready (0.0: it is not so)."""
         since = self._unhealthy_since
         return 0.0 if since is None else time.monotonic() - since
+
+    def needs_person(self) -> bool:
+        """Tell whether waiting longer for the part helps nobody.
+
+        One that says so itself is given a moment: another part may still be recovering what it
+        stopped at (a fence that was left open).
+        """
+        limit_s = LASTING_LIMIT_S if self.report.lasting else NOT_READY_LIMIT_S
+        return self.unhealthy_for_s() > limit_s
 
     def begin(self) -> None:
         """Start the thread."""
@@ -187,7 +202,7 @@ class Keeper:
     def _note_health(self, fault: str | None, was_healthy: bool) -> None:
         if fault is None:
             self._unhealthy_since = None
-            self._change(state="healthy", code=None, reason=None)
+            self._change(state="healthy", code=None, reason=None, lasting=False)
             return
         if self._unhealthy_since is None:
             self._unhealthy_since = time.monotonic()
@@ -195,4 +210,5 @@ class Keeper:
             state="unhealthy" if was_healthy else "starting",
             code="stack.not_healthy",
             reason=fault,
+            lasting=isinstance(fault, LastingFault),
         )

@@ -25,6 +25,7 @@ from deploy.embedded.place import Place
 from deploy.embedded.postgres import SUPERUSER, PostgresServer, stop_postgres
 from deploy.embedded.process import Account, ProcessMark, spawn
 from deploy.embedded.users import ALL_USERS, CONTROLLER
+from shared.health import LastingFault
 from shared.secretfiles import read_secret_file, write_secret_file
 
 MODULES = {
@@ -175,7 +176,10 @@ def _http_fault(port: int, token: str) -> Callable[[], str | None]:
 
 
 def service_fault(port: int, token: str) -> str | None:
-    """Ask a service whether it is ready; return None, or what is wrong in one line."""
+    """Ask a service whether it is ready; return None, or what is wrong in one line.
+
+    A ``LastingFault`` when the service says that waiting does not help.
+    """
     try:
         status, body = _get(port, token, "/readyz")
     except (OSError, http.client.HTTPException) as error:
@@ -183,8 +187,9 @@ def service_fault(port: int, token: str) -> str | None:
     if status == 200:
         return None
     try:
-        faults = json.loads(body)["faults"]
-        return "; ".join(f"{name}: {fault}" for name, fault in faults.items())
+        answer = json.loads(body)
+        shown = "; ".join(f"{name}: {fault}" for name, fault in answer["faults"].items())
+        return LastingFault(shown) if answer.get("lasting") is True else shown
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"/readyz answers {status}"
 

@@ -45,8 +45,6 @@ Tell = Callable[[str], None]
 GRACE_S = 20.0
 TICK_S = 0.05
 HEALTHY_WITHIN_S = 90.0
-# A part that answers "not ready" for so long needs a person; the stack stays up for that one.
-NOT_READY_LIMIT_S = 15.0
 NO_SPACE_BELOW_BYTES = 8 * 1024 * 1024
 
 Phase = Literal["starting", "running", "stopping"]
@@ -160,7 +158,7 @@ class Supervisor:
             waiting = [report for report in reports if report.state != "healthy"]
             if not waiting:
                 return None
-            unready = [k for k in self._keepers if k.unhealthy_for_s() > NOT_READY_LIMIT_S]
+            unready = [keeper for keeper in self._keepers if keeper.needs_person()]
             if time.monotonic() > deadline or len(unready) == len(waiting):
                 shown = "; ".join(f"{r.name}: {r.reason or r.state}" for r in waiting)
                 return StackNotHealthy(f"not ready: {shown}")

@@ -218,7 +218,7 @@ def with_another_key(content: bytes) -> bytes:
         (resigned(size_bytes=1), "archive.altered"),
         (swap, "receipt.invalid"),
         (in_receipt(signed_anew(SigningKey(b"\x01" * 32))), "archive.signer_untrusted"),
-        (in_object(lambda c: c[:-1]), "archive.altered"),
+        (in_object(lambda c: c[:-1]), "archive.truncated"),
         (in_object(lambda c: c[:-1] + bytes([c[-1] ^ 1])), "archive.altered"),
         (in_object(lambda _: b"not age"), "archive.not_age"),
         (lambda b, o: b.context.objects.delete(object_name(o["backup_id"])), "storage.not_found"),

@@ -369,7 +369,7 @@ def test_where_the_log_cannot_tell_the_reason_is_named(
     late, late_key = here.backup()
     assert_cannot_tell(rehearsed(here, late, late_key), CrossesRestore.code)
     early_end = here.position().position
-    here.add_project("behind it")
+    here.add_project("behind the other instance's")
     last, last_key = here.backup()
     delete_before(here, early_end)
     assert_cannot_tell(rehearsed(here, last, last_key), LogGap.code)

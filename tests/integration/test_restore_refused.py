@@ -251,13 +251,13 @@ class TestAbort:
     def test_the_instance_stays_and_the_fence_falls(self, live: Live) -> None:
         backup, key = live.backup()
         live.add_project(f"kept-{uuid4().hex[:6]}")
-        digest, epoch, schemas = live.digest(), live.position().epoch, live.schemas()
+        digest, epoch, schemas = live.digest(), live.position().epoch, live.state()[1]
         ended = live.restore(backup, key)
         assert ended["state"] == "aborted", ended
         assert ended["error"]["hint"]
         eventually(lambda: not live.position().fenced, "the fence falls")
         assert (live.digest(), live.position().epoch) == (digest, epoch)
-        assert live.schemas() == schemas
+        assert live.state()[1] == schemas
         (aborted,) = live.events_about(INSTANCE_EVENTS, RestoreAborted.TYPE, ended["restore_id"])
         assert aborted["fence_no"] == live.position().highest_fence_no
         assert live.events_about(RESTORE_EVENTS, ev.ABORTED, ended["restore_id"])

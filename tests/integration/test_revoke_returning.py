@@ -112,12 +112,12 @@ def test_exactly_the_access_that_comes_back_is_revoked(live: Live) -> None:
     )
     before = access(live)
     rejected_before = rejections(live)
-    live.add_project("undone")
+    live.add_project("undone, its access too")
 
     restore = revoking(live, backup, key)
 
     assert restore["state"] == "restored", restore
-    assert "undone" not in live.projects()
+    assert "undone, its access too" not in live.projects()
     assert access(live) == before
     events = behind_restored(live, restore)
     assert [event.type for event in events] == [

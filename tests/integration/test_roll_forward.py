@@ -50,8 +50,8 @@ def test_to_an_offset_to_a_moment_and_to_the_end(live: Live) -> None:
 
     to_moment = rolled(live, backup, key, moment.isoformat())
     assert (to_moment["state"], live.digest()) == ("restored", wanted)
-    live.add_project("life goes on")
-    assert "life goes on" in live.projects()
+    live.add_project("life goes on, rolled forward")
+    assert "life goes on, rolled forward" in live.projects()
 
 
 def test_it_follows_the_restores_and_the_undos_on_the_way(live: Live) -> None:

@@ -34,7 +34,10 @@ SIZES = {
 }
 # What a restore says of an archive; the rest of the codes come from shared/archive itself.
 OF_A_RESTORE = {"archive.another_instance", "archive.schema_too_new"}
-NO_CODE_OF_THE_FORMAT = {"usage.invalid", "settings.invalid"}
+# Of whoever asks for a backup, not of whoever reads one.
+NO_CODE_OF_THE_FORMAT = {
+    "usage.invalid", "settings.invalid", "recipient.invalid", "recipient.mixed",
+}  # fmt: skip
 
 
 def section(title: str) -> str:
