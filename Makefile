@@ -63,7 +63,8 @@ kafka-lock: env ## Make the lock of Kafka's jars anew (needs Maven)
 	$(BIN)/python -m deploy.embedded.lock_jars
 
 lock: ## Make the hashed requirements anew (needs uv)
-	uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 pyproject.toml -o requirements/runtime.txt
+	uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 --extra embedded pyproject.toml -o requirements/runtime.txt
+	uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 -c requirements/runtime.txt pyproject.toml -o requirements/services.txt
 	uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 --extra dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
 	uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 requirements/build.in -o requirements/build.txt
 

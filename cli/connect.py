@@ -1,15 +1,17 @@
-"""From a state folder to the clients of its services."""
+"""From a state folder, or from two addresses, to the clients of both services."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from cli.options import CREDENTIAL_ENV
-from deploy.embedded.folder import StateFolder, open_state
+from cli.remote import Remote, remote
+from deploy.embedded.folder import open_state
 from deploy.embedded.place import load_place
 from shared.client import (
     AccessClient,
@@ -23,14 +25,26 @@ from shared.client import (
     RetentionClient,
     ServiceConnection,
 )
+from shared.errors import NotAuthenticated, TargetMismatch, UsageError
 from shared.secretfiles import read_secret_file
 
 HOST = "127.0.0.1"
+# Where receipts of restores go that are started from afar.
+RECEIPTS = Path("secryn-receipts")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which instance a place holds, and what kind of place it is."""
+
+    instance_id: str
+    environment: str
+    environment_kind: str
 
 
 @dataclass(frozen=True)
 class Connected:
-    """Both services of one stack, and which instance they hold."""
+    """Both services of one place."""
 
     backups: BackupClient
     configuration: ConfigurationClient
@@ -42,30 +56,59 @@ class Connected:
     operations: OperationsClient
     audit: AuditClient
     restore_audit: AuditClient
-    instance_id: str
-    environment: str
-    environment_kind: str
-    folder: StateFolder
+    identify: Callable[[], Identity]
+    receipts: Path
+
+    @cached_property
+    def place(self) -> Identity:
+        """Which instance it is; asked for once, where a command needs it."""
+        return self.identify()
+
+    @property
+    def instance_id(self) -> str:
+        return self.place.instance_id
+
+    @property
+    def environment(self) -> str:
+        return self.place.environment
+
+    @property
+    def environment_kind(self) -> str:
+        return self.place.environment_kind
 
 
 @contextmanager
 def connected(state: Path, token_file: Path | None = None) -> Iterator[Connected]:
-    """Open the services of the stack in ``state`` with the operator's token, or another one.
+    """Open the services of the stack in ``state``, or of the place that the command line names.
 
-    The first line of ``token_file``, or of the file that SECRYN_TOKEN_FILE names, is the token.
+    The first line of ``token_file`` is the token, or that of the file that the command line or
+    SECRYN_TOKEN_FILE names, or the state's own.
 
     Raises StackNotRunning when there is no stack, UnknownSetting when the token is unreadable.
     """
+    elsewhere = remote(state)
+    named = token_file or elsewhere.token_file or _token_file_of_environment()
+    if elsewhere.url is not None:
+        with _open(elsewhere.urls, _token(named), elsewhere, None, RECEIPTS) as found:
+            yield found
+        return
     folder = open_state(state)
     place = load_place(folder.place)
-    named = os.environ.get(CREDENTIAL_ENV)
-    content = read_secret_file(token_file or (Path(named) if named else folder.token)).decode(
-        "ascii"
-    )
-    token = content.partition("\n")[0].strip()
+    urls = (f"http://{HOST}:{place.ports.backup}", f"http://{HOST}:{place.ports.restore}")
+    identity = Identity(str(place.instance_id), place.environment, place.environment_kind)
+    receipts = folder.root / "receipts"
+    with _open(urls, _token(named or folder.token), elsewhere, identity, receipts) as found:
+        yield found
+
+
+@contextmanager
+def _open(
+    urls: tuple[str, str], token: str, elsewhere: Remote, known: Identity | None, receipts: Path
+) -> Iterator[Connected]:
+    trusted = elsewhere.trusted()
     with (
-        ServiceConnection(f"http://{HOST}:{place.ports.backup}", token) as backup,
-        ServiceConnection(f"http://{HOST}:{place.ports.restore}", token) as restore,
+        ServiceConnection(urls[0], token, trusted=trusted) as backup,
+        ServiceConnection(urls[1], token, trusted=trusted) as restore,
     ):
         backups = BackupClient(backup)
         yield Connected(
@@ -79,8 +122,35 @@ def connected(state: Path, token_file: Path | None = None) -> Iterator[Connected
             OperationsClient(backup),
             AuditClient(backup),
             AuditClient(restore),
-            str(place.instance_id),
-            place.environment,
-            place.environment_kind,
-            folder,
+            (lambda: known) if known is not None else (lambda: _identify(backup, restore)),
+            receipts,
         )
+
+
+def _identify(backup: ServiceConnection, restore: ServiceConnection) -> Identity:
+    """Ask both services which instance they hold. Raises TargetMismatch when it is not one."""
+    told = {each.base_url: each.ready().get("place") for each in (restore, backup)}
+    # A receipt is known to one of them only.
+    known = {url: Identity(**place) for url, place in told.items() if place is not None}
+    if not known:
+        raise NotAuthenticated("the services do not know the token")
+    if len(set(known.values())) > 1:
+        which = ", ".join(f"{url} holds {place.instance_id}" for url, place in known.items())
+        raise TargetMismatch(
+            f"the two addresses are of two places: {which}",
+            hint="Name both services of one place with --url and --restore-url.",
+        )
+    return next(iter(known.values()))
+
+
+def _token_file_of_environment() -> Path | None:
+    named = os.environ.get(CREDENTIAL_ENV)
+    return Path(named) if named else None
+
+
+def _token(file: Path | None) -> str:
+    if file is None:
+        raise UsageError(
+            "no token is named", hint=f"Name its file: --token-file FILE, or {CREDENTIAL_ENV}."
+        )
+    return read_secret_file(file).decode("ascii").partition("\n")[0].strip()

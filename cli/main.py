@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import typer
 
+from cli.remote import options
+
 # In the order in which the help shows them.
 COMMANDS = {
     "up": "cli.stack",
@@ -33,6 +35,7 @@ GROUPS = {
     "token": "cli.token",
     "admin": "cli.admin",
     "audit": "cli.audit",
+    "place": "cli.place",
 }
 
 
@@ -48,9 +51,8 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         no_args_is_help=True,
         pretty_exceptions_show_locals=False,
     )
-    # With a single command, and without this, its name could not be given.
-    app.callback()(lambda: None)
-    named = arguments[0] if arguments else ""
+    app.callback()(options)
+    named = _named(arguments)
     known = named in COMMANDS or named in GROUPS
     for name, module in COMMANDS.items():
         if not known or name == named:
@@ -59,6 +61,17 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         if not known or name == named:
             app.add_typer(importlib.import_module(module).app, name=name)
     return app
+
+
+def _named(arguments: Sequence[str]) -> str:
+    """Return the command in ``arguments``, behind the options that stand before it."""
+    words = iter(arguments)
+    for word in words:
+        if not word.startswith("--"):
+            return word
+        if "=" not in word:
+            next(words, None)
+    return ""
 
 
 def main() -> None:

@@ -9,12 +9,11 @@ import typer
 
 # Names the file with a token for every command, in place of the operator's.
 CREDENTIAL_ENV = "SECRYN_TOKEN_FILE"
+STATE_ENV = "SECRYN_STATE"
 
 State = Annotated[
     Path,
-    typer.Option(
-        "--state", envvar="SECRYN_STATE", help="Folder of the stack's state.", file_okay=False
-    ),
+    typer.Option("--state", envvar=STATE_ENV, help="Folder of the stack's state.", file_okay=False),
 ]
 MeantEnvironment = Annotated[
     str | None,

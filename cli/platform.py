@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from cli.remote import needs_state
 from deploy.embedded.folder import open_state
 from shared.database import Pool, open_pool
 from shared.instance.keyring import RootKey
@@ -49,6 +50,7 @@ def platform(state: Path) -> Iterator[Platform]:
 
     Raises StackNotRunning, UnknownSetting, PostgresUnavailable.
     """
+    needs_state("it reads the store and writes to the log, and")
     settings = load_settings(PlatformSettings, open_state(state).config(PROCESS), environ={})
     root_key = RootKey.load(settings.place.root_key_file)
     pool = open_pool(settings.postgres, "secryn platform")

@@ -11,6 +11,7 @@ import typer
 from cli.options import DEFAULT_STATE, Json, State
 from cli.output import command, emit
 from cli.protection import protection_lines
+from cli.remote import needs_state, remote
 
 Environment = Annotated[
     str | None, typer.Option(help="Name of the environment, written into every backup.")
@@ -62,6 +63,7 @@ def up(  # noqa: PLR0917
     from deploy.embedded import stack
     from deploy.embedded.wishes import Wishes
 
+    needs_state("`secryn up`")
     wishes = Wishes(environment, environment_kind, postgres_url, kafka_config, settings)
     if foreground:
         sys.exit(stack.run_in_foreground(state, wishes, _tell))
@@ -80,6 +82,7 @@ def down(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
     """Stop the stack: the services first, then Kafka, then PostgreSQL."""
     from deploy.embedded import stack
 
+    needs_state("`secryn down`")
     done = stack.down(state, _tell)
 
     def tell() -> None:
@@ -92,6 +95,11 @@ def down(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
 @command
 def status(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
     """Show what runs, where it listens and how it is."""
+    if remote(state).url is not None:
+        from cli.elsewhere import show_services
+
+        show_services(state, as_json)
+        return
     from deploy.embedded import stack
 
     found = stack.status(state) | {"protection": None}
@@ -139,6 +147,7 @@ def bootstrap(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
     from deploy.embedded.configs import write_bootstrap
     from deploy.embedded.folder import open_state
 
+    needs_state("`secryn bootstrap`")
     folder = open_state(state)
     write_bootstrap(folder)
     found = {"token_file": str(folder.bootstrap)}

@@ -18,7 +18,7 @@ ReceiptFile = Annotated[
     Path | None,
     typer.Option(
         dir_okay=False,
-        help="Where the receipt goes, which watches and undoes this restore; default: in the state.",
+        help="Where the receipt goes, which watches and undoes this restore; default: in the state, or in secryn-receipts/.",
     ),
 ]
 
@@ -27,7 +27,7 @@ def watched(
     stack: Connected, restore_id: str, secret: str, receipt_file: Path | None, as_json: bool
 ) -> dict[str, Any]:
     """Keep the receipt, and watch with it: what started the restore may end with it."""
-    file = receipt_file or stack.folder.root / "receipts" / restore_id
+    file = receipt_file or stack.receipts / restore_id
     file.parent.mkdir(mode=0o700, exist_ok=True)
     receipt = receipt_of(restore_id, secret)
     write_secret_file(file, f"{receipt}\n".encode("ascii"), exist_ok=True)

@@ -149,7 +149,7 @@ def make_context(
         rehearsals=RehearsalHistory(store),
         audit=AuditTrail(store, SERVICE),
         recipients=RecipientKeys(settings.recipients.folder, settings.restore.recipient_lifetime_s),
-        backups=LocalFolder(settings.storage.folder),
+        backups=LocalFolder(settings.storage.folder, writable=False),
         uploads=LocalFolder(settings.uploads.folder),
         root=RootKey.load(settings.place.root_key_file),
         signer=SigningKey.load(settings.place.signing_key_file),

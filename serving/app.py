@@ -35,6 +35,7 @@ from shared.errors import (
     ValueTooLarge,
 )
 from shared.health import LastingFault
+from shared.settings import PlaceSettings
 
 PROBLEM = "application/problem+json"
 # On every answer. A page may load its own files and says so itself; an API's answer loads nothing.
@@ -108,10 +109,11 @@ def create_app(
     access: Access | None = None,
     registry: CollectorRegistry | None = None,
     on_refusal: RefusalHook | None = None,
+    place: PlaceSettings | None = None,
 ) -> Flask:
     """Build an application with health, metrics, problems and authentication.
 
-    With ``access`` a web session's cookie is another way to be known than a token.
+    ``place`` is what /readyz tells a caller that it has reached. With ``access`` a web session's cookie is another way to be known than a token.
     ``on_refusal`` is called with every AccessError before it is answered (the audit trail).
     """
     app = Flask(service, static_folder=None)
@@ -148,7 +150,7 @@ def create_app(
         return response
 
     _answer_errors(app, on_refusal)
-    _add_health(app, service, readiness, registry)
+    _add_health(app, service, readiness, registry, place)
     return app
 
 
@@ -244,7 +246,11 @@ def _answer_errors(app: Flask, on_refusal: RefusalHook | None) -> None:
 
 
 def _add_health(
-    app: Flask, service: str, readiness: Readiness, registry: CollectorRegistry
+    app: Flask,
+    service: str,
+    readiness: Readiness,
+    registry: CollectorRegistry,
+    place: PlaceSettings | None,
 ) -> None:
     @app.get("/healthz", endpoint="healthz")
     @open_to_all
@@ -260,6 +266,9 @@ def _add_health(
             # A stranger learns whether, the operator learns why not.
             body["faults"] = dict(faults)
             body["lasting"] = any(isinstance(fault, LastingFault) for fault in faults.values())
+            if place is not None:
+                facts = {"instance_id", "environment", "environment_kind"}
+                body["place"] = place.model_dump(mode="json", include=facts)
         response = jsonify(body)
         response.status_code = 503 if faults else 200
         return response

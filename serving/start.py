@@ -1,26 +1,46 @@
-"""Start a service from its command line: settings first, every refusal in words."""
+"""Start a process from its command line: settings first, every refusal in words."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from types import FrameType
+from typing import Final, TypeVar
 
 import structlog
 
 from shared.errors import SecrynError
 from shared.logs import configure_logs
-from shared.settings import Section, load_settings
+from shared.settings import CONFIG_ENV, Section, load_settings
 
 S = TypeVar("S", bound=Section)
 
+STOPPED_EARLY: Final = 128 + signal.SIGTERM
 
-def start(service: str, model: type[S], run: Callable[[S], int]) -> int:
-    """Read the settings and run the service; return the exit code."""
-    parser = argparse.ArgumentParser(prog=f"python -m {service}")
-    parser.add_argument("--config", type=Path, help="TOML file with the settings (0600)")
+
+def start(
+    service: str, model: type[S], run: Callable[[S], int], *, module: str | None = None
+) -> int:
+    """Read the settings and run the service; return the exit code.
+
+    ``module`` is what it is started as, where that is not ``service``.
+    """
+    named = os.environ.get(CONFIG_ENV)
+    parser = argparse.ArgumentParser(prog=f"python -m {module or service}")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=Path(named) if named else None,
+        help=f"TOML file with the settings (0600); else the one that {CONFIG_ENV} names",
+    )
     arguments = parser.parse_args()
+    # The first process of a container has no default for signals: without this one a stop while
+    # it starts is not heard. Nothing is in hand yet.
+    signal.signal(signal.SIGTERM, _stop_early)
     configure_logs(service)
     try:
         return run(load_settings(model, arguments.config))
@@ -29,3 +49,7 @@ def start(service: str, model: type[S], run: Callable[[S], int]) -> int:
             "service.refused", code=error.code, reason=error.message, hint=error.advice
         )
         return error.exit_code
+
+
+def _stop_early(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(STOPPED_EARLY)

@@ -20,14 +20,18 @@ from shared.crashpoints import ENV as CRASH_POINTS
 from shared.errors import UnknownSetting
 
 ENV_PREFIX = "SECRYN_"
+CONFIG_ENV = "SECRYN_CONFIG"
 # Read by the command line itself, or set by a test: never a setting of a service.
 ENV_OF_NO_SETTING = frozenset(
     {
         "SECRYN_STATE",
         "SECRYN_TOKEN_FILE",
+        "SECRYN_URL",
+        "SECRYN_RESTORE_URL",
+        "SECRYN_CA_FILE",
         "SECRYN_CACHE",
         "SECRYN_CRASH_POINTS",
-        "SECRYN_CONFIG",
+        CONFIG_ENV,
         "SECRYN_MAVEN_URL",
         "SECRYN_POSTGRES_URL",
         CRASH_POINTS,

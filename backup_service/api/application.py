@@ -70,6 +70,7 @@ def create_http(
         access=access,
         registry=registry,
         on_refusal=refusals.refused,
+        place=context.settings.place,
     )
     app.register_blueprint(create_access_routes(access))
     if access.settings.oidc is not None:

@@ -66,7 +66,7 @@ def postgres_dsn(state: StateFolder, place: Place, role: str) -> str:
     own = place.postgres
     if own is None:
         return psycopg.conninfo.make_conninfo(
-            host=HOST, port=place.ports.postgres, dbname=DATABASE, user=role,
+            host=place.hosts.postgres, port=place.ports.postgres, dbname=DATABASE, user=role,
             passfile=str(state.passfile(role)),
         )  # fmt: skip
     named = getattr(own, f"{role.removeprefix('secryn_')}_url", None)
@@ -93,7 +93,7 @@ def kafka_settings(state: StateFolder, place: Place, user: str) -> KafkaSettings
     own = place.kafka
     if own is None:
         return KafkaSettings(
-            bootstrap=f"{HOST}:{place.ports.kafka}",
+            bootstrap=f"{place.hosts.kafka}:{place.ports.kafka}",
             username=user,
             password_file=state.kafka_password(user),
         )
@@ -140,7 +140,7 @@ def process_settings(state: StateFolder, place: Place, name: ProcessName) -> dic
             "issuers_file": str(state.key("issuers.toml")),
         },
         "http": {
-            "host": HOST,
+            "host": place.hosts.listen,
             "port": getattr(place.ports, name),
             "token_file": str(state.token),
         },

@@ -31,8 +31,13 @@ def write_passfile(path: Path, role: str) -> str:
     """Write a libpq passfile with a new password for ``role``, or keep the one there; return it."""
     if not path.exists():
         password = secrets.token_urlsafe(PASSWORD_BYTES)
-        write_secret_file(path, f"127.0.0.1:*:*:{role}:{password}\n".encode())
+        write_secret_file(path, passfile_line("127.0.0.1", role, password))
     return read_password(path)
+
+
+def passfile_line(host: str, role: str, password: str) -> bytes:
+    """Return the line by which libpq finds the password of ``role`` at ``host`` and nowhere else."""
+    return f"{host}:*:*:{role}:{password}\n".encode()
 
 
 def read_password(passfile: Path) -> str:

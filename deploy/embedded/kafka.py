@@ -3,10 +3,6 @@
 Clients come in over SASL SCRAM-SHA-256, whose users are made when the folder is formatted; the
 controller's own listener wants PLAIN. Nobody but ``admin`` may do anything until
 ``deploy.embedded.rights`` has been applied.
-
-Durability: ``log.flush.interval.messages=1`` flushes every append of every topic, Kafka's own
-among them, before it is acknowledged. Kafka otherwise relies on replicas, of which one node has
-none: a power cut would take acknowledged writes. It costs some milliseconds a batch.
 """
 
 from __future__ import annotations
@@ -26,12 +22,12 @@ from pathlib import Path
 
 from deploy.embedded.jars import read_lock
 from deploy.embedded.process import ProcessMark, plain_environment, spawn
+from deploy.embedded.singlenode import FLUSH, MECHANISM, as_properties, single_node
 from deploy.embedded.users import ADMIN
 from shared.errors import KafkaUnavailable, NoSpace, StackProcessFailed
 from shared.secretfiles import write_secret_file
 
 HOST = "127.0.0.1"
-MECHANISM = "SCRAM-SHA-256"
 START_TIMEOUT_S = 60.0
 POLL_S = 0.03
 HEAP_MB = 256
@@ -91,54 +87,15 @@ class KafkaServer:
         link.symlink_to(self.jars.resolve())
 
     def _properties(self, data: str) -> str:
-        users = f'user_controller="{self.controller_password}"'
-        login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-        scram = "org.apache.kafka.common.security.scram.ScramLoginModule required"
-        properties = {
-            "process.roles": "broker,controller",
-            "node.id": "1",
+        properties = single_node(self.passwords[ADMIN], self.controller_password) | {
             "controller.quorum.bootstrap.servers": f"{HOST}:{self.controller_port}",
             "listeners": f"CLIENT://{HOST}:{self.port},CONTROLLER://{HOST}:{self.controller_port}",
             "advertised.listeners": f"CLIENT://{HOST}:{self.port}",
-            "inter.broker.listener.name": "CLIENT",
-            "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
-            "sasl.enabled.mechanisms": MECHANISM,
-            "sasl.mechanism.inter.broker.protocol": MECHANISM,
-            "sasl.mechanism.controller.protocol": "PLAIN",
-            "listener.name.client.scram-sha-256.sasl.jaas.config": (
-                f'{scram} username="{ADMIN}" password="{self.passwords[ADMIN]}";'
-            ),
-            "listener.name.controller.sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.controller.plain.sasl.jaas.config": (
-                f'{login} username="controller" password="{self.controller_password}" {users};'
-            ),
-            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "super.users": f"User:{ADMIN};User:controller",
-            "allow.everyone.if.no.acl.found": "false",
             "log.dirs": data,
-            "auto.create.topics.enable": "false",
-            "num.network.threads": "2",
-            "num.io.threads": "4",
-            "background.threads": "4",
-            "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
-            "log.segment.bytes": str(256 * 1024 * 1024),
-            "offsets.topic.replication.factor": "1",
-            "offsets.topic.num.partitions": "4",
-            "transaction.state.log.replication.factor": "1",
-            "transaction.state.log.min.isr": "1",
-            "transaction.state.log.num.partitions": "4",
-            "share.coordinator.state.topic.replication.factor": "1",
-            "share.coordinator.state.topic.min.isr": "1",
-            "share.coordinator.state.topic.num.partitions": "1",
-            "group.initial.rebalance.delay.ms": "0",
-            # After a kill the broker waits for the end of its own earlier session: 9 s otherwise.
-            "broker.session.timeout.ms": "3000",
-            "broker.heartbeat.interval.ms": "500",
         }
-        if not self.fast_and_unsafe:
-            properties["log.flush.interval.messages"] = "1"
-        return "".join(f"{name}={value}\n" for name, value in properties.items())
+        if self.fast_and_unsafe:
+            del properties[FLUSH]
+        return as_properties(properties)
 
     def _format(self) -> None:
         # The passwords must not stand in the arguments, which every user of the machine can

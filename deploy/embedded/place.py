@@ -1,4 +1,4 @@
-"""``place.toml``: what belongs to one place and no backup, and where its parts listen."""
+"""``place.toml``: what belongs to one place and no backup, and where its parts are."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ class Ports(Section):
     backup: int = Field(default=8470, ge=1, le=65535)
     restore: int = Field(default=8471, ge=1, le=65535)
     projector: int = Field(default=8472, ge=1, le=65535)
+
+
+class Hosts(Section):
+    """How the parts find each other; on one machine all are at its loopback."""
+
+    listen: str = "127.0.0.1"
+    postgres: str = "127.0.0.1"
+    kafka: str = "127.0.0.1"
 
 
 class OwnPostgres(Section):
@@ -62,6 +70,7 @@ class Place(Section):
     environment: str = Field(default="default", min_length=1, max_length=64)
     environment_kind: Literal["production", "staging", "development"] = "development"
     ports: Ports = Ports()
+    hosts: Hosts = Hosts()
     postgres: OwnPostgres | None = None
     kafka: OwnKafka | None = None
     # Per process what its settings file gets beside what the stack itself writes into it.

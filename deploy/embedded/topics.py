@@ -1,14 +1,17 @@
-"""Make the topics and, on the embedded Kafka, the rights on them."""
+"""Make the topics and, on a Kafka of ours, the users and the rights on them."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from deploy.embedded.configs import kafka_settings
 from deploy.embedded.folder import StateFolder
+from deploy.embedded.logins import ensure_logins
 from deploy.embedded.place import Place
 from deploy.embedded.rights import TOPIC_RIGHTS, apply_rights
 from deploy.embedded.users import ADMIN, USERS
@@ -29,11 +32,21 @@ def ensure_topics(state: StateFolder, place: Place) -> None:
     must be.
     """
     settings = kafka_settings(state, place, ADMIN)
-    kafka = Kafka(settings, "secryn-up")
-    with kafka.admin() as admin:
-        ensure_every_topic(admin, kafka.topic)
+    _ensure_topics(settings)
     if place.kafka is None:
-        _apply_rights(settings)
+        with _administrator(settings) as admin:
+            apply_rights(admin, settings.topic_prefix)
+
+
+def provision_kafka(settings: KafkaSettings, passwords: Mapping[str, str]) -> None:
+    """Make users (by name, with their passwords), topics and rights; ``settings`` are an admin's.
+
+    For a Kafka whose folder was formatted without users. Raises as ``ensure_topics`` does.
+    """
+    with _administrator(settings) as admin:
+        ensure_logins(admin, passwords)
+        apply_rights(admin, settings.topic_prefix)
+    _ensure_topics(settings)
 
 
 def provisioning(prefix: str) -> str:
@@ -42,7 +55,15 @@ def provisioning(prefix: str) -> str:
     return hashlib.sha256(wanted.encode()).hexdigest()
 
 
-def _apply_rights(settings: KafkaSettings) -> None:
+def _ensure_topics(settings: KafkaSettings) -> None:
+    kafka = Kafka(settings, "secryn-up")
+    with kafka.admin() as admin:
+        ensure_every_topic(admin, kafka.topic)
+
+
+@contextmanager
+def _administrator(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
+    """Connect a client for what no service may do. Raises KafkaUnavailable."""
     assert settings.password_file is not None
     try:
         admin = KafkaAdminClient(
@@ -56,8 +77,8 @@ def _apply_rights(settings: KafkaSettings) -> None:
     except KafkaError as error:
         raise KafkaUnavailable(f"Kafka refuses its admin: {type(error).__name__}") from error
     try:
-        apply_rights(admin, settings.topic_prefix)
+        yield admin
     except KafkaError as error:
-        raise KafkaUnavailable(f"Kafka's rights: {type(error).__name__}") from error
+        raise KafkaUnavailable(f"Kafka's users and rights: {type(error).__name__}") from error
     finally:
         admin.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,13 +27,30 @@ PATIENCE_S = 30.0
 class ServiceConnection:
     """Speak to one service at ``base_url`` with ``token``; the token is in no repr."""
 
-    def __init__(self, base_url: str, token: str, *, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        token: str,
+        *,
+        timeout_s: float = 30.0,
+        trusted: ssl.SSLContext | None = None,
+    ) -> None:
+        """Make the connection; ``trusted`` says whom to believe where ``base_url`` is https."""
         self.base_url = base_url
+        self._timeout_s = timeout_s
+        self._trusted = trusted
         self._client = httpx.Client(
             base_url=base_url,
             headers={"Authorization": f"Bearer {token}"},
             timeout=timeout_s,
             trust_env=False,
+            verify=True if trusted is None else trusted,
+        )
+
+    def with_token(self, token: str) -> ServiceConnection:
+        """Return another connection to the same service, for who holds another token."""
+        return ServiceConnection(
+            self.base_url, token, timeout_s=self._timeout_s, trusted=self._trusted
         )
 
     def __repr__(self) -> str:
@@ -84,6 +102,20 @@ class ServiceConnection:
         document = response.json()
         if not isinstance(document, dict):
             raise SecrynError(f"{self.base_url} answered {path} with something else than an object")
+        return document
+
+    def ready(self) -> Json:
+        """Return what /readyz says: ``ready``; to a known caller also ``faults`` and ``place``.
+
+        Raises UnavailableError where nothing of ours answers.
+        """
+        try:
+            response = self._client.get("/readyz")
+            document = response.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise _unreachable(self.base_url, error) from error
+        if not isinstance(document, dict) or "ready" not in document:
+            raise UnavailableError(f"{self.base_url} is no service of ours")
         return document
 
     def download(
@@ -188,5 +220,5 @@ def new_command_id() -> str:
     return str(uuid.uuid4())
 
 
-def _unreachable(base_url: str, error: httpx.HTTPError) -> UnavailableError:
+def _unreachable(base_url: str, error: Exception) -> UnavailableError:
     return UnavailableError(f"{base_url} does not answer ({type(error).__name__})")

@@ -244,7 +244,7 @@ class RestoreClient:
 
     def with_receipt(self, receipt: str) -> RestoreClient:
         """Return a client that can watch and undo one restore, whoever else may not any more."""
-        return RestoreClient(ServiceConnection(self.connection.base_url, receipt))
+        return RestoreClient(self.connection.with_token(receipt))
 
     def voided(self, restore_id: str) -> Iterator[Json]:
         """Yield every event that a restore made void, in order; a page is held at a time."""

@@ -54,15 +54,21 @@ class _FileWriter:
 
 
 class LocalFolder:
-    """An object store in ``folder`` (0700), each object a file (0600)."""
+    """An object store in ``folder`` (0700), each object a file (0600).
 
-    def __init__(self, folder: Path) -> None:
+    Where it is not ``writable``, only reading it is asked for and works.
+    """
+
+    def __init__(self, folder: Path, *, writable: bool = True) -> None:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise UnknownSetting(f"the folder {folder} cannot be made: {error}") from error
-        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-            raise UnknownSetting(f"the folder {folder} cannot be written")
+        if not os.access(folder, os.R_OK | os.X_OK | (os.W_OK if writable else 0)):
+            raise UnknownSetting(
+                f"the folder {folder} cannot be {'written' if writable else 'read'}",
+                hint=f"Name a folder of the user {os.geteuid()}, or give it this one.",
+            )
         self._folder = folder
 
     @property

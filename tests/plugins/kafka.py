@@ -28,9 +28,10 @@ from kafka.admin import KafkaAdminClient
 
 from deploy.embedded.fast_start import ensure_fast_start
 from deploy.embedded.jars import default_cache, ensure_jars
-from deploy.embedded.kafka import MECHANISM, KafkaServer, stop_kafka
+from deploy.embedded.kafka import KafkaServer, stop_kafka
 from deploy.embedded.process import free_ports, mark_of
 from deploy.embedded.rights import apply_rights
+from deploy.embedded.singlenode import MECHANISM
 from deploy.embedded.users import ADMIN, ALL_USERS
 from shared.secretfiles import write_secret_file
 from shared.settings import KafkaSettings
