@@ -10,4 +10,5 @@ pytest_plugins = [
     "tests.plugins.browser",
     "tests.plugins.faults",
     "tests.plugins.oidc",
+    "tests.plugins.containers",
 ]

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from shared.crashpoints import CrashPoint
 from shared.errors import KeyUnreadable, UnknownSetting
+from shared.folders import prepare_folder
 from shared.secretfiles import fsync_folder, read_secret_file, write_secret_file
 
 log = structlog.get_logger(__name__)
@@ -33,11 +34,7 @@ class KekFolder:
     """The key-encryption keys of a place, in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise UnknownSetting(f"the folder {folder} cannot be made: {error}") from error
-        self._folder = folder
+        self._folder = prepare_folder(folder)
 
     def _path(self, backup_id: UUID) -> Path:
         return self._folder / f"{backup_id}.kek"

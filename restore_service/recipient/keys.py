@@ -26,6 +26,7 @@ from shared.errors import (
     SecrynError,
     UnknownSetting,
 )
+from shared.folders import prepare_folder
 from shared.secretfiles import fsync_folder, read_secret_file, write_secret_file
 
 log = structlog.get_logger(__name__)
@@ -46,11 +47,7 @@ class RecipientKeys:
     """The identities in ``folder``: the newest is published, older ones still open for a while."""
 
     def __init__(self, folder: Path, lifetime_s: int) -> None:
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise UnknownSetting(f"the folder {folder} cannot be made: {error}") from error
-        self._folder = folder
+        self._folder = prepare_folder(folder)
         self._lifetime_s = lifetime_s
         self._lock = threading.Lock()
 

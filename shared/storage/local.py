@@ -13,7 +13,8 @@ from pathlib import Path
 
 from typing_extensions import Buffer
 
-from shared.errors import ConflictError, NoSpace, ObjectNotFound, UnavailableError, UnknownSetting
+from shared.errors import ConflictError, NoSpace, ObjectNotFound, UnavailableError
+from shared.folders import prepare_folder
 from shared.secretfiles import fsync_folder
 from shared.storage.port import ObjectInfo, ObjectReader, ObjectWriter, check_name, is_name
 
@@ -60,16 +61,7 @@ class LocalFolder:
     """
 
     def __init__(self, folder: Path, *, writable: bool = True) -> None:
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise UnknownSetting(f"the folder {folder} cannot be made: {error}") from error
-        if not os.access(folder, os.R_OK | os.X_OK | (os.W_OK if writable else 0)):
-            raise UnknownSetting(
-                f"the folder {folder} cannot be {'written' if writable else 'read'}",
-                hint=f"Name a folder of the user {os.geteuid()}, or give it this one.",
-            )
-        self._folder = folder
+        self._folder = prepare_folder(folder, writable=writable)
 
     @property
     def location(self) -> str:

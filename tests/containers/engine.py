@@ -1,0 +1,118 @@
+"""The container engine that the tests use: whether there is one, and its images.
+
+``postgres:18`` and ``apache/kafka:4.4.0`` are the official ones where a registry gives them; else
+they are built from the folders beside this file, which keep the official images' contracts.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from deploy.embedded.jars import default_cache, ensure_jars
+from deploy.embedded.kafka import java
+from deploy.embedded.postgres import programs
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+OURS, POSTGRES, KAFKA = "secryn-backup:test", "postgres:18", "apache/kafka:4.4.0"
+PULL_TIMEOUT_S = 300
+BUILD_TIMEOUT_S = 900
+# What pip reads: a build behind a mirror needs the same.
+PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_CERT")
+
+
+class NoEngine(Exception):
+    """Why no container can be run here."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A Docker engine that answers; without a bridge containers share the host's network."""
+
+    has_bridge: bool
+
+    def run(
+        self, *arguments: str, check: bool = True, timeout_s: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``docker ARGUMENTS``; what it wrote is in the failure."""
+        done = subprocess.run(
+            ["docker", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            cwd=ROOT,
+        )
+        if check:
+            assert done.returncode == 0, f"docker {arguments}: {done.stdout}{done.stderr}"
+        return done
+
+    def has(self, image: str) -> bool:
+        return self.run("image", "inspect", image, check=False).returncode == 0
+
+
+@cache
+def find_engine() -> Engine:
+    """Return the engine that `docker` speaks to. Raises NoEngine with the reason."""
+    if shutil.which("docker") is None:
+        raise NoEngine("there is no `docker`")
+    info = subprocess.run(["docker", "info"], capture_output=True, text=True, check=False)
+    if info.returncode:
+        raise NoEngine("no Docker engine answers: tests/containers/engine.sh brings one up")
+    compose = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+    if compose.returncode:
+        raise NoEngine("`docker compose` is missing")
+    networks = subprocess.run(
+        ["docker", "network", "inspect", "bridge"], capture_output=True, check=False
+    )
+    return Engine(has_bridge=networks.returncode == 0)
+
+
+def build_ours(engine: Engine) -> None:
+    """Build the image of this checkout."""
+    given = [f"{name}={os.environ[name]}" for name in PIP_VARIABLES if name in os.environ]
+    arguments = [word for each in given for word in ("--build-arg", each)]
+    engine.run(
+        *("build", "--network=host", "-q", "-t", OURS, "-f", "deploy/docker/Dockerfile"),
+        *(*arguments, "."),
+        timeout_s=BUILD_TIMEOUT_S,
+    )
+
+
+def ensure_servers(engine: Engine) -> str:
+    """Have PostgreSQL's and Kafka's images; return which they are, in a line."""
+    told = []
+    for image, stage in ((POSTGRES, _stage_postgres), (KAFKA, _stage_kafka)):
+        if not engine.has(image) and not _pulled(engine, image):
+            with tempfile.TemporaryDirectory(prefix="secryn-image-") as folder:
+                stage(Path(folder))
+                engine.run("build", "-q", "-t", image, folder, timeout_s=BUILD_TIMEOUT_S)
+        stands_in = engine.run("image", "inspect", "--format", "{{.Config.Labels}}", image).stdout
+        told.append(f"{image}{' (a stand-in)' if 'stands-in' in stands_in else ''}")
+    return ", ".join(told)
+
+
+def _pulled(engine: Engine, image: str) -> bool:
+    try:
+        return (
+            engine.run("pull", "-q", image, check=False, timeout_s=PULL_TIMEOUT_S).returncode == 0
+        )
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _stage_postgres(folder: Path) -> None:
+    shutil.copytree(HERE / "postgres", folder, dirs_exist_ok=True)
+    shutil.copytree(programs().parent, folder / "pginstall", symlinks=True)
+
+
+def _stage_kafka(folder: Path) -> None:
+    shutil.copytree(HERE / "kafka", folder, dirs_exist_ok=True)
+    shutil.copytree(ensure_jars(default_cache(), print), folder / "libs")
+    shutil.copytree(Path(java()).parents[1], folder / "java", symlinks=True)

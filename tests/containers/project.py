@@ -1,0 +1,172 @@
+"""One Compose project of the repository's own file, and what a person does with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from deploy.embedded.process import free_ports
+from tests.containers.engine import HERE, OURS, ROOT, Engine
+
+UP_TIMEOUT_S = 300
+COMMAND_TIMEOUT_S = 180
+LONG_RUNNING = ("postgres", "kafka", "projector", "backup_service", "restore_service")
+_PORTS = ("postgres", "kafka", "kafka_controller", "backup", "restore", "projector")
+
+
+@dataclass
+class Project:
+    """A project under a name of its own; ``folder`` holds its place.toml and its token."""
+
+    engine: Engine
+    folder: Path
+    name: str = field(default_factory=lambda: f"secryn-test-{secrets.token_hex(4)}")
+
+    def __post_init__(self) -> None:
+        if self.engine.has_bridge:
+            # The file's own ports: only one place runs on a machine then.
+            self.ports = {"backup": 8470, "restore": 8471}
+            wanted = ROOT / "deploy/docker/place.toml"
+        else:
+            self.ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
+            wanted = self.folder / "place.toml"
+            wanted.write_text(
+                tomli_w.dumps(
+                    {
+                        "environment": "main",
+                        "environment_kind": "production",
+                        "hosts": {"listen": "127.0.0.1", "postgres": "postgres", "kafka": "kafka"},
+                        "ports": self.ports,
+                    }
+                )
+            )
+            wanted.chmod(0o644)
+        self.variables: Mapping[str, str] = {
+            **os.environ,
+            "SECRYN_VERSION": OURS.partition(":")[2],
+            "SECRYN_PLACE": str(wanted),
+            **{f"SECRYN_TEST_{name.upper()}_PORT": str(port) for name, port in self.ports.items()},
+        }
+
+    def compose(
+        self, *arguments: str, check: bool = True, timeout_s: float = COMMAND_TIMEOUT_S
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``docker compose ARGUMENTS`` on this project."""
+        files = ["docker-compose.yml"]
+        if not self.engine.has_bridge:
+            files.append(str(HERE / "host-network.yml"))
+        options = [word for file in files for word in ("-f", file)]
+        done = subprocess.run(
+            ["docker", "compose", "-p", self.name, *options, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            cwd=ROOT,
+            env=self.variables,
+        )
+        if check:
+            assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}{self.logs()}"
+        return done
+
+    def up(self) -> None:
+        """Bring everything up and fetch the operator's token."""
+        self.compose("up", "--detach", "--wait", "--no-build", timeout_s=UP_TIMEOUT_S)
+        self.compose("cp", "backup_service:/secryn/token", str(self.token))
+        assert self.token.stat().st_mode & 0o077 == 0
+
+    def down(self) -> None:
+        self.compose("down", "--volumes", "--remove-orphans", timeout_s=UP_TIMEOUT_S)
+
+    @property
+    def token(self) -> Path:
+        return self.folder / "token"
+
+    @property
+    def urls(self) -> tuple[str, str]:
+        return tuple(f"http://127.0.0.1:{self.ports[name]}" for name in ("backup", "restore"))  # type: ignore[return-value]
+
+    def secryn(self, *arguments: str, check: bool = True) -> dict[str, Any]:
+        """Run ``secryn --url ... ARGUMENTS --json`` on this machine."""
+        url, restore_url = self.urls
+        options = ["--url", url, "--restore-url", restore_url, "--token-file", str(self.token)]
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.main", *options, *arguments, "--json"],
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        if check:
+            assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}{self.logs()}"
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
+
+    def inside(self, *arguments: str) -> dict[str, Any]:
+        """Run ``secryn ARGUMENTS --json`` in a container of the project."""
+        done = self.compose("run", "--rm", "-T", "--no-deps", "secryn", *arguments, "--json")
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
+
+    def container(self, service: str) -> dict[str, Any]:
+        """Return what the engine knows of a service's container."""
+        found = self.compose("ps", "--all", "--quiet", service).stdout.split()
+        assert len(found) == 1, f"{service}: {found}"
+        document: dict[str, Any] = json.loads(self.engine.run("inspect", found[0]).stdout)[0]
+        return document
+
+    def kill(self, service: str) -> None:
+        """Send SIGKILL to a container's first process, as a crash would: the engine restarts it."""
+        before = self.container(service)
+        os.kill(before["State"]["Pid"], signal.SIGKILL)
+        self.wait_restarted(service, before["State"]["StartedAt"])
+
+    def wait_restarted(self, service: str, started_at: str, timeout_s: float = 120) -> None:
+        """Wait until a service was started anew and is healthy."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            state = self.container(service)["State"]
+            if state["StartedAt"] != started_at and state["Health"]["Status"] == "healthy":
+                return
+            assert time.monotonic() < deadline, f"{service}: {state}{self.logs()}"
+            time.sleep(0.3)
+
+    def wait_healthy(self, timeout_s: float = 120) -> None:
+        """Wait until every service is healthy."""
+        deadline = time.monotonic() + timeout_s
+        for service in LONG_RUNNING:
+            while self.container(service)["State"].get("Health", {}).get("Status") != "healthy":
+                assert time.monotonic() < deadline, f"{service} is not healthy{self.logs()}"
+                time.sleep(0.3)
+
+    def logs(self) -> str:
+        """Return the end of every container's log, for a failure."""
+        with suppress(subprocess.SubprocessError, AssertionError):
+            told = self.compose("logs", "--no-color", "--tail", "25", check=False)
+            return "\n" + told.stdout[-12000:]
+        return ""
+
+    def leftovers(self) -> dict[str, list[str]]:
+        """Return what of this project the engine still has, by kind."""
+        label = f"label=com.docker.compose.project={self.name}"
+        listing = {
+            "containers": ("ps", "--all", "--quiet", "--filter", label),
+            "volumes": ("volume", "ls", "--quiet", "--filter", label),
+            "networks": ("network", "ls", "--quiet", "--filter", label),
+        }
+        found = {kind: self.engine.run(*words).stdout.split() for kind, words in listing.items()}
+        return {kind: names for kind, names in found.items() if names}

@@ -1,0 +1,38 @@
+"""Options for containers: where the integration tests get their servers, and Compose itself.
+
+    pytest --containers tests/containers     # docker-compose.yml, really run
+    pytest --stack=containers ...            # Kafka and PostgreSQL in containers
+    pytest --stack=external ...              # Kafka and PostgreSQL that run already
+
+tests/containers is left out of every run that does not ask for it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.containers.engine import Engine, NoEngine, find_engine
+
+FOLDER = Path(__file__).parents[1] / "containers"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("secryn")
+    group.addoption("--containers", action="store_true", help="run tests/containers as well")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if collection_path == FOLDER and not config.getoption("--containers"):
+        return True
+    return None
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """The container engine; without one the test fails and says how to get one."""
+    try:
+        return find_engine()
+    except NoEngine as error:
+        pytest.fail(str(error))
