@@ -25,7 +25,7 @@ from serving.access.schema import migrate_access
 from serving.app import Readiness
 from serving.audit import RefusalAudit
 from serving.audit.checkpoints import CheckpointKeeper
-from serving.checks import log_and_store_checks
+from serving.checks import TopicCheck, log_and_store_checks
 from serving.command_topic import CommandTopic
 from serving.progress import ProgressBoard
 from serving.runtime import ServiceRuntime
@@ -38,8 +38,16 @@ from shared.eventstore import CommandConsumer, EventFollower, EventStore, Relay
 from shared.instance.keyring import RootKey
 from shared.kafka import Kafka
 from shared.messages import IssuerRegistry, SigningKey
-from shared.messages.topics import BACKUP_COMMANDS, BACKUP_EVENTS, RESTORE_EVENTS
+from shared.messages.topics import (
+    AUDIT,
+    BACKUP_COMMANDS,
+    BACKUP_EVENTS,
+    INSTANCE_EVENTS,
+    RESTORE_EVENTS,
+)
 from shared.storage import LocalFolder
+
+TOPICS_USED = (INSTANCE_EVENTS, BACKUP_COMMANDS, BACKUP_EVENTS, RESTORE_EVENTS, AUDIT)
 
 
 def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
@@ -115,6 +123,7 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
         key=context.signer,
         issuer=SERVICE,
     )
+    runtime.add_worker("topics", TopicCheck(kafka, TOPICS_USED).run)
     runtime.add_worker("commands", consumer.run)
     runtime.add_worker("restores", restores.run)
     runtime.add_worker("relay", relay.run, last=True)

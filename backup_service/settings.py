@@ -16,6 +16,7 @@ from shared.settings import (
     PostgresSettings,
     Section,
     WebSettings,
+    check_own_url,
 )
 
 
@@ -74,6 +75,11 @@ class BackupServiceSettings(Section):
         description="A 0600 file with the credential that makes the first administrator of an "
         "instance without users.",
     )
+
+    @model_validator(mode="after")
+    def _is_found_as_it_speaks(self) -> Self:
+        check_own_url(self.http, self.web.backup_url, "web.backup_url")
+        return self
 
     @model_validator(mode="after")
     def _keys_lie_apart(self) -> Self:

@@ -86,7 +86,8 @@ def options(
     """Keep the options that stand before the command, for the command."""
     source = context.get_parameter_source("url")
     typed = source is not None and source.name == "COMMANDLINE"
-    _NAMED.set(Remote(url, restore_url, token_file, ca_file, typed))
+    before = _NAMED.set(Remote(url, restore_url, token_file, ca_file, typed))
+    context.call_on_close(lambda: _NAMED.reset(before))
 
 
 def remote(state: Path) -> Remote:

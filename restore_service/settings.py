@@ -18,6 +18,7 @@ from shared.settings import (
     PostgresSettings,
     Section,
     WebSettings,
+    check_own_url,
 )
 
 
@@ -134,4 +135,9 @@ class RestoreServiceSettings(Section):
                 f"rehearsal.identity_file lies beside {found}: name a file outside of "
                 "storage.folder, and of every database's"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _is_found_as_it_speaks(self) -> Self:
+        check_own_url(self.http, self.web.restore_url, "web.restore_url")
         return self

@@ -56,6 +56,11 @@ class ServiceRuntime:
         def body() -> None:
             try:
                 work(stop)
+            except UnknownSetting as error:
+                log.error(
+                    "service.refused", code=error.code, reason=error.message, hint=error.advice
+                )
+                self.exit_code = error.exit_code
             except BaseException as error:
                 log.error("worker.failed", worker=name, error=type(error).__name__, exc_info=error)
                 self.exit_code = 1

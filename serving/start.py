@@ -15,6 +15,7 @@ import structlog
 
 from shared.errors import SecrynError
 from shared.logs import configure_logs
+from shared.settingfaults import check_files
 from shared.settings import CONFIG_ENV, Section, load_settings
 
 S = TypeVar("S", bound=Section)
@@ -23,11 +24,17 @@ STOPPED_EARLY: Final = 128 + signal.SIGTERM
 
 
 def start(
-    service: str, model: type[S], run: Callable[[S], int], *, module: str | None = None
+    service: str,
+    model: type[S],
+    run: Callable[[S], int],
+    *,
+    module: str | None = None,
+    unopened: frozenset[str] = frozenset(),
 ) -> int:
     """Read the settings and run the service; return the exit code.
 
-    ``module`` is what it is started as, where that is not ``service``.
+    ``module`` is what it is started as, where that is not ``service``; ``unopened`` are the
+    settings that name files which it never opens.
     """
     named = os.environ.get(CONFIG_ENV)
     parser = argparse.ArgumentParser(prog=f"python -m {module or service}")
@@ -43,7 +50,9 @@ def start(
     signal.signal(signal.SIGTERM, _stop_early)
     configure_logs(service)
     try:
-        return run(load_settings(model, arguments.config))
+        settings = load_settings(model, arguments.config)
+        check_files(settings, leave_out=unopened)
+        return run(settings)
     except SecrynError as error:
         structlog.get_logger(service).error(
             "service.refused", code=error.code, reason=error.message, hint=error.advice

@@ -11,11 +11,13 @@ from uuid import UUID
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from shared.errors import PostgresUnavailable
+from shared.errors import PostgresUnavailable, StackUnsupportedServer
 from shared.settings import PostgresSettings
 
 Connection = psycopg.Connection[Any]
 Pool = ConnectionPool[Connection]
+
+LEAST_VERSION = 140_000
 
 # The first half of every advisory lock's key: locks of others cannot meet ours.
 LOCK_SPACE = 0x5EC2
@@ -49,7 +51,10 @@ class Lock(IntEnum):
 
 
 def open_pool(settings: PostgresSettings, name: str) -> Pool:
-    """Open a pool of at most ``settings.pool_max`` connections. Raises PostgresUnavailable."""
+    """Open a pool of at most ``settings.pool_max`` connections.
+
+    Raises PostgresUnavailable, and StackUnsupportedServer when the server is too old.
+    """
     pool: Pool = ConnectionPool(
         settings.dsn,
         min_size=1,
@@ -62,7 +67,22 @@ def open_pool(settings: PostgresSettings, name: str) -> Pool:
     )
     with postgres_faults("connecting"):
         pool.open(wait=True, timeout=settings.connect_timeout_s)
+        with pool.connection() as conn:
+            version = conn.info.server_version
+    try:
+        check_version(version)
+    except StackUnsupportedServer:
+        pool.close()
+        raise
     return pool
+
+
+def check_version(version: int) -> None:
+    """Refuse a server (``version`` as libpq says it) that is too old. Raises StackUnsupportedServer."""
+    if version < LEAST_VERSION:
+        raise StackUnsupportedServer(
+            f"PostgreSQL is {version // 10_000}, and {LEAST_VERSION // 10_000} or newer is needed"
+        )
 
 
 @contextmanager

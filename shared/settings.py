@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationErro
 
 from shared.crashpoints import ENV as CRASH_POINTS
 from shared.errors import UnknownSetting
+from shared.settingfaults import told_faults
 
 ENV_PREFIX = "SECRYN_"
 CONFIG_ENV = "SECRYN_CONFIG"
@@ -70,6 +71,23 @@ class KafkaSettings(Section):
     tls_key_file: Path | None = None
     topic_prefix: str = Field(default="secryn.", description="What every topic's name begins with.")
     replication_factor: int = Field(default=1, ge=1, le=9)
+
+    @model_validator(mode="after")
+    def _protocol_and_credentials_agree(self) -> Self:
+        if (self.username is None) != (self.password_file is None):
+            raise ValueError("username and password_file are named together or not at all")
+        if self.username is not None and not self.security_protocol.startswith("SASL"):
+            raise ValueError(
+                f"a username is named, and security_protocol {self.security_protocol} takes none: "
+                "write SASL_SSL or SASL_PLAINTEXT"
+            )
+        named = (self.tls_ca_file, self.tls_cert_file, self.tls_key_file)
+        if any(named) and not self.security_protocol.endswith("SSL"):
+            raise ValueError(
+                f"TLS files are named, and security_protocol {self.security_protocol} does "
+                "without TLS: write SASL_SSL or SSL"
+            )
+        return self
 
 
 class PlaceSettings(Section):
@@ -133,6 +151,15 @@ class WebSettings(Section):
     )
 
 
+def check_own_url(http: HttpSettings, url: str, name: str) -> None:
+    """Compare how a service speaks with the address by which it is found. Raises ValueError."""
+    if http.tls_cert_file is not None and url.startswith("http://"):
+        raise ValueError(
+            f"{name} begins with http://, and with http.tls_cert_file this service speaks TLS: "
+            "write https://"
+        )
+
+
 S = TypeVar("S", bound=Section)
 
 
@@ -156,19 +183,17 @@ def load_settings(
             ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UnknownSetting(f"the settings file {config} is not TOML: {error}") from error
-    _merge_environment(raw, environ)
+    variables = _merge_environment(raw, environ)
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        # Only where and why: the value itself might be a secret put in the wrong place.
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
-        )
-        raise UnknownSetting(f"settings are refused: {faults}") from None
+        told = told_faults(error, model, variables)
+        raise UnknownSetting(f"settings are refused: {told}") from None
 
 
-def _merge_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
+def _merge_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
+    """Put variables over ``raw``; return the setting that each gave, with its variable."""
+    given = {}
     for name, value in environ.items():
         if not name.startswith(ENV_PREFIX) or name in ENV_OF_NO_SETTING:
             continue
@@ -179,3 +204,5 @@ def _merge_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
             if not isinstance(target, dict):
                 raise UnknownSetting(f"{name} names a section that is a plain value in the file")
         target[field] = value
+        given[".".join([*sections, field])] = name
+    return given

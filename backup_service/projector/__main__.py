@@ -10,4 +10,10 @@ from backup_service.projector.web import SERVICE
 from serving.start import start
 
 if __name__ == "__main__":
-    sys.exit(start(SERVICE, ProjectorSettings, run, module="backup_service.projector"))
+    # It opens nothing and signs nothing: a place need not give it the keys for that.
+    unopened = frozenset(
+        {"place.root_key_file", "place.signing_key_file", "place.trusted_signers_file"}
+    )
+    sys.exit(
+        start(SERVICE, ProjectorSettings, run, module="backup_service.projector", unopened=unopened)
+    )

@@ -9,9 +9,9 @@ import psycopg
 from deploy.embedded.configs import SERVICE_ROLES, postgres_dsn
 from deploy.embedded.folder import StateFolder
 from deploy.embedded.place import Place
+from shared.database import check_version
 from shared.errors import KafkaUnavailable, PostgresUnavailable, StackUnsupportedServer
 
-LEAST_POSTGRES = 140000
 CONNECT_TIMEOUT_S = 10
 
 
@@ -54,11 +54,7 @@ def check_postgres(dsn: str) -> None:
     except psycopg.OperationalError as error:
         raise PostgresUnavailable(f"your PostgreSQL refuses: {str(error).strip()}") from error
     with connection:
-        version = connection.info.server_version
-        if version < LEAST_POSTGRES:
-            raise StackUnsupportedServer(
-                f"your PostgreSQL is {version // 10000}, and 14 or newer is needed"
-            )
+        check_version(connection.info.server_version)
         row = connection.execute(
             "SELECT has_database_privilege(current_database(), 'CREATE'), current_user,"
             " current_database(), pg_is_in_recovery()"

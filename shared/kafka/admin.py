@@ -76,11 +76,17 @@ class LogAdmin:
         """Compare a topic with what it must be. Raises UnknownSetting, naming the difference."""
         found = self._describe(spec.name)
         if not found:
-            raise UnknownSetting(f"the topic {spec.name} does not exist")
+            raise UnknownSetting(
+                f"the topic {spec.name} does not exist",
+                hint="Correct kafka.topic_prefix, or let `secryn up` or `secryn place provision` "
+                "make the topics.",
+            )
         partitions = len(found["partitions"])
         if partitions != spec.partitions:
             raise UnknownSetting(
-                f"the topic {spec.name} has {partitions} partitions, it must have {spec.partitions}"
+                f"the topic {spec.name} has {partitions} partitions, it must have {spec.partitions}",
+                hint="Partitions cannot be taken away: name another kafka.topic_prefix, or delete "
+                "the topic if nothing is in it that you need.",
             )
         if not spec.configs:
             return
@@ -94,7 +100,9 @@ class LogAdmin:
             actual = present[name]["value"]
             if actual != value:
                 raise UnknownSetting(
-                    f"the topic {spec.name} has {name}={actual}, it must be {value}"
+                    f"the topic {spec.name} has {name}={actual}, it must be {value}",
+                    hint=f"kafka-configs.sh --alter --entity-type topics --entity-name {spec.name} "
+                    f"--add-config {name}={value}",
                 )
 
     def _describe(self, topic: str) -> dict[str, Any] | None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from deploy.embedded.process import free_ports
+from serving.checks import TopicCheck
+from serving.runtime import ServiceRuntime
 from shared.errors import (
     AccessError,
     KafkaUnavailable,
@@ -19,6 +23,7 @@ from shared.errors import (
 from shared.kafka import Kafka, LogAdmin, OutgoingMessage, TopicSpec
 from shared.kafka.reader import to_record
 from shared.messages.topics import AUDIT, INSTANCE_EVENTS, TOPICS, check_topics, ensure_topics
+from shared.settings import HttpSettings
 from tests.plugins.instance import eventually
 from tests.plugins.kafka import TestKafka
 
@@ -155,6 +160,20 @@ def test_a_topic_of_other_settings_is_refused_by_name(
         check_topics(admin, client.topic, [INSTANCE_EVENTS])
     with pytest.raises(UnknownSetting, match=f"the topic {name} {named}"):
         ensure_topics(admin, client.topic)
+
+
+def test_a_service_waits_for_its_topics_and_ends_where_one_is_wrong(
+    client: Kafka, admin: LogAdmin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check = TopicCheck(client, [INSTANCE_EVENTS])
+    runtime = ServiceRuntime("test")
+    runtime.add_worker("topics", check.run)
+    threading.Timer(
+        0.2, lambda: admin.ensure_topic(TopicSpec(client.topic(INSTANCE_EVENTS), 2, {}))
+    ).start()
+    http = HttpSettings(port=0, token_file=Path("/nowhere"))
+    assert runtime.run(lambda _environ, _start: [], http) == UnknownSetting.exit_code
+    assert "has 2 partitions, it must have 1" in capsys.readouterr().err
 
 
 # Who may not, what is too large, who is not there

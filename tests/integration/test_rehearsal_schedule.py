@@ -18,6 +18,7 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
+from deploy.embedded.folder import open_state
 from restore_service.app import make_context
 from restore_service.context import SERVICE, RestoreContext
 from restore_service.handlers import rehearse_by_schedule as schedule
@@ -382,7 +383,9 @@ def test_the_next_ten_are_shown_with_whose_identity(place: Place) -> None:
 @contextmanager
 def replica(live: Live, identity_file: Path) -> Iterator[RestoreContext]:
     """Run a replica of a live restore_service that has an identity, on a clock two minutes ahead."""
-    settings = load_settings(RestoreServiceSettings, live.services.folder.config("restore"), {})
+    settings = load_settings(
+        RestoreServiceSettings, open_state(live.stack.state).config("restore"), {}
+    )
     rehearsal = RehearsalSettings(identity_file=identity_file)
     settings = settings.model_copy(update={"rehearsal": rehearsal})
     pool, stop = open_pool(settings.postgres, "test"), threading.Event()

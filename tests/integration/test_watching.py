@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from cli.main import build
 from deploy.embedded.folder import open_state
+from shared.errors import StackNotHealthy
 from shared.messages.topics import AUDIT
 from shared.secretfiles import read_secret_file
 from tests.plugins.instance import eventually
@@ -113,6 +114,36 @@ def typed(live: Live, *arguments: str) -> Result:
     """Type a command in this process; return what it wrote."""
     whole = [*arguments, "--state", str(live.stack.state)]
     return CliRunner().invoke(build(whole), whole)
+
+
+def typed_from_afar(live: Live, *arguments: str, restore_url: str | None = None) -> Result:
+    """Type a command that reaches the place by its addresses alone."""
+    found, folder = live.stack.status(), open_state(live.stack.state)
+    place = ["--url", found["backup_url"], "--restore-url", restore_url or found["restore_url"]]
+    whole = [*place, "--token-file", str(folder.token), *arguments]
+    return CliRunner().invoke(build(whole), whole)
+
+
+def test_a_place_is_reached_by_its_addresses(live: Live) -> None:
+    found = json.loads(typed_from_afar(live, "status", "--json").stdout)
+    assert found["healthy"]
+    assert found["instance_id"] == live.instance_id
+    assert [service["health"] for service in found["services"]] == ["healthy", "healthy"]
+    assert found["protection"]["staleness"] is not None
+    shown = json.loads(typed_from_afar(live, "backup", "list", "--json").stdout)
+    assert shown["backups"] == live.services.backups.list()["backups"]
+    # The two that answer are compared with what is named, before anything is asked of them.
+    wrong = typed_from_afar(live, "restore", "undo", "--instance", str(uuid4()), "--yes", "--json")
+    assert json.loads(wrong.stdout)["error"]["code"] == "restore.target_mismatch"
+    local = typed_from_afar(live, "sample", "load", "--json")
+    assert json.loads(local.stdout)["error"]["code"] == "usage.invalid"
+
+
+def test_an_address_where_nobody_is_is_told(live: Live) -> None:
+    result = typed_from_afar(live, "status", "--json", restore_url="http://127.0.0.1:9")
+    first = json.loads(result.stdout.splitlines()[0])
+    assert [service["health"] for service in first["services"]] == ["healthy", "unreachable"]
+    assert result.exit_code == StackNotHealthy.exit_code
 
 
 def test_recent_operations_show_the_live_run_of_both_services(live: Live) -> None:

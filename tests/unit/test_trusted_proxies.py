@@ -17,12 +17,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flask import Flask, jsonify, request
 from pydantic import ValidationError
 
+from cli.remote import Remote
 from serving.access import Access
 from serving.app import Readiness, create_app
 from serving.caller import Caller
 from serving.proxies import TrustedProxies
 from serving.runtime import build_server
-from shared.errors import UnknownSetting
+from shared.client import ServiceConnection
+from shared.errors import UnavailableError, UnknownSetting
 from shared.secretfiles import write_secret_file
 from shared.settings import HttpSettings
 
@@ -135,6 +137,10 @@ def test_a_service_speaks_tls_by_its_settings_and_nothing_older_than_1_2(tmp_pat
         url = f"https://127.0.0.1:{server.bind_addr[1]}/"
         trusting = ssl.create_default_context(cafile=str(cert_file))
         assert httpx.get(url, verify=trusting, trust_env=False).json()["secure"]
+        with ServiceConnection(url, "t", trusted=Remote(ca_file=cert_file).trusted()) as ours:
+            assert ours.call("GET", "/")["secure"]
+        with ServiceConnection(url, "t") as strange, pytest.raises(UnavailableError):
+            strange.call("GET", "/")
         old = ssl.create_default_context(cafile=str(cert_file))
         old.minimum_version = ssl.TLSVersion.TLSv1
         old.maximum_version = ssl.TLSVersion.TLSv1_1
