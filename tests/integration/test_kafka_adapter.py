@@ -163,7 +163,7 @@ def test_a_topic_of_other_settings_is_refused_by_name(
 
 
 def test_a_service_waits_for_its_topics_and_ends_where_one_is_wrong(
-    client: Kafka, admin: LogAdmin, capsys: pytest.CaptureFixture[str]
+    client: Kafka, admin: LogAdmin, capsys: pytest.CaptureFixture[str], own_signals: None
 ) -> None:
     check = TopicCheck(client, [INSTANCE_EVENTS])
     runtime = ServiceRuntime("test")
@@ -173,7 +173,7 @@ def test_a_service_waits_for_its_topics_and_ends_where_one_is_wrong(
     ).start()
     http = HttpSettings(port=0, token_file=Path("/nowhere"))
     assert runtime.run(lambda _environ, _start: [], http) == UnknownSetting.exit_code
-    assert "has 2 partitions, it must have 1" in capsys.readouterr().err
+    assert "has 2 partitions, it must have 1" in "".join(capsys.readouterr())
 
 
 # Who may not, what is too large, who is not there

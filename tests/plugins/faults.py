@@ -172,6 +172,16 @@ def _settings(folder: Path) -> Path:
     return file
 
 
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """Give the test run its signals back from what is started in its process."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
 @pytest.fixture(scope="module")
 def crashing() -> Iterator[Crashing]:
     """A stack with the sample instance and crash points."""

@@ -105,6 +105,11 @@ def whole(folder: Path) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def _own_signals(own_signals: None) -> None:
+    """A start listens to signals."""
+
+
 def started(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Section]:
     """Start a process of these settings; return what it ran with."""
     ran: list[Section] = []
