@@ -15,7 +15,7 @@ from backup_service.keys.waiting import WaitingKeys
 from backup_service.keys.watch import KeyWatch
 from backup_service.leases import migrate_leases
 from backup_service.operations import Operations
-from backup_service.retention.runs import migrate_runs
+from backup_service.retention.runs import RetentionRuns
 from backup_service.schedule.leader import ScheduleLeader
 from backup_service.settings import BackupServiceSettings
 from backup_service.verification.worker import VerificationWorker
@@ -66,6 +66,7 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
         store=store,
         history=History(store),
         operations=Operations(store),
+        runs=RetentionRuns(store),
         audit=AuditTrail(store, SERVICE),
         keys=WaitingKeys(settings.keys),
         recipients=NamedRecipients(),
@@ -84,7 +85,6 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
         context.keys.migrate(conn)
         context.recipients.migrate(conn)
         migrate_leases(conn)
-        migrate_runs(conn)
     migrate_access(pool, settings.access.owner_role)
     commands = CommandTopic(
         topic=BACKUP_COMMANDS,

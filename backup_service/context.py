@@ -11,6 +11,7 @@ from backup_service.keys.recipients import NamedRecipients
 from backup_service.keys.waiting import WaitingKeys
 from backup_service.operations import Operations
 from backup_service.readmodel import ReadModel
+from backup_service.retention.runs import RetentionRuns
 from backup_service.settings import BackupServiceSettings
 from serving.audit.reader import AuditReader
 from serving.progress import ProgressBoard
@@ -37,6 +38,7 @@ class BackupContext:
     store: EventStore
     history: History
     operations: Operations
+    runs: RetentionRuns
     audit: AuditTrail
     keys: WaitingKeys
     recipients: NamedRecipients
@@ -51,7 +53,7 @@ class BackupContext:
     @property
     def read_models(self) -> tuple[ReadModel, ...]:
         """Return all that is folded from the service's events."""
-        return (self.history, self.operations)
+        return (self.history, self.operations, self.runs)
 
     @cached_property
     def audit_reader(self) -> AuditReader:

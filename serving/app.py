@@ -24,7 +24,6 @@ from serving.caller import PROOF, Authenticator, Caller, open_to_all, requires
 from serving.requester import http_requester
 from shared import errors
 from shared.errors import (
-    AccessError,
     NotAuthenticated,
     NotFoundError,
     ProofNeeded,
@@ -114,7 +113,7 @@ def create_app(
     """Build an application with health, metrics, problems and authentication.
 
     ``place`` is what /readyz tells a caller that it has reached. With ``access`` a web session's cookie is another way to be known than a token.
-    ``on_refusal`` is called with every AccessError before it is answered (the audit trail).
+    ``on_refusal`` is called with every error of ours before it is answered (the audit trail).
     """
     app = Flask(service, static_folder=None)
     app.extensions[PROOF] = partial(_check_proof, access)
@@ -224,7 +223,7 @@ def _answer_errors(app: Flask, on_refusal: RefusalHook | None) -> None:
 
     @app.errorhandler(SecrynError)
     def known(error: SecrynError) -> Response:
-        if isinstance(error, AccessError) and on_refusal is not None:
+        if on_refusal is not None:
             on_refusal(error)
         return problem(error)
 

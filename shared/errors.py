@@ -32,6 +32,9 @@ class SecrynError(Exception):
     exit_code: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
 
+    # Whoever raised it has audited it: that it is answered is not told a second time.
+    in_trail: bool = False
+
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         if len(message) > MAX_MESSAGE_CHARS:
             message = message[: MAX_MESSAGE_CHARS - 4] + " ..."

@@ -28,7 +28,7 @@ from backup_service.operations import Operations
 from backup_service.projector.loop import Projector
 from backup_service.projector.settings import FoldSettings
 from backup_service.projector.status import ProjectorStatus
-from backup_service.retention.runs import migrate_runs
+from backup_service.retention.runs import RetentionRuns
 from backup_service.settings import BackupServiceSettings, KeySettings, StorageSettings
 from serving.caller import PERMISSIONS
 from serving.progress import ProgressBoard
@@ -92,6 +92,7 @@ class Backing:
             store=store,
             history=History(store),
             operations=Operations(store),
+            runs=RetentionRuns(store),
             audit=AuditTrail(store, SERVICE),
             keys=WaitingKeys(settings.keys),
             recipients=NamedRecipients(),
@@ -112,7 +113,7 @@ class Backing:
             context.keys.migrate(conn)
             context.recipients.migrate(conn)
             migrate_leases(conn)
-            migrate_runs(conn)
+            context.runs.migrate(conn)
         stack = ExitStack()
         stack.callback(pool.close)
         made = cls(place, context, restorer, stack)

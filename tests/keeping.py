@@ -18,7 +18,7 @@ from backup_service.keys.recipients import NamedRecipients
 from backup_service.keys.waiting import WaitingKeys
 from backup_service.leases import migrate_leases
 from backup_service.operations import Operations
-from backup_service.retention.runs import migrate_runs
+from backup_service.retention.runs import RetentionRuns
 from backup_service.settings import BackupServiceSettings, KeySettings, StorageSettings
 from serving.progress import ProgressBoard
 from shared.audit import AuditTrail
@@ -54,6 +54,7 @@ def offline_context(dsn: str, folder: Path, clock: Clock) -> BackupContext:
         store=store,
         history=History(store),
         operations=Operations(store),
+        runs=RetentionRuns(store),
         audit=AuditTrail(store, SERVICE),
         keys=WaitingKeys(settings.keys),
         recipients=NamedRecipients(),
@@ -72,7 +73,7 @@ def offline_context(dsn: str, folder: Path, clock: Clock) -> BackupContext:
         context.keys.migrate(conn)
         context.recipients.migrate(conn)
         migrate_leases(conn)
-        migrate_runs(conn)
+        context.runs.migrate(conn)
     return context
 
 

@@ -21,7 +21,6 @@ from backup_service.handlers.purge_backup import (
     give_up_purge,
     purge_backup,
 )
-from backup_service.retention import runs
 from backup_service.retention.evaluate import Candidate
 from backup_service.retention.judging import Judged, judge, judge_by
 from backup_service.retention.policy import RetentionPolicy
@@ -65,7 +64,7 @@ def request_retention(
     meta = EventMeta(requester.name, requester.correlation_id, str(command.command_id))
     with postgres_faults("asking for retention"), context.pool.connection() as conn:
         _ask(context, conn, run_id, command.reason, (meta, requester.source))
-        return runs.get(conn, run_id)
+        return context.runs.get(conn, run_id)
 
 
 def retain_after(
@@ -93,9 +92,9 @@ def _ask(
     meta, source = by
     asked = NewEvent(ev.RETENTION_REQUESTED, {"run_id": run_id, "reason": reason}, BACKUP_EVENTS)
     context.store.lock_appends(conn)
-    if context.store.version(conn, runs.stream_of(run_id)) > 0:
+    if context.runs.exists(conn, run_id):
         return
-    runs.append(conn, context.store, run_id, asked, meta)
+    context.runs.append(conn, run_id, asked, meta)
     entry = AuditEntry(
         "retention.run", "success", meta.actor, "retention", run_id, source, message=reason
     )
@@ -106,7 +105,7 @@ def _ask(
 def show_run(context: BackupContext, run_id: str) -> dict[str, Any]:
     """Return a run as it stands. Raises RetentionRunNotFound."""
     with postgres_faults("reading a retention run"), context.pool.connection() as conn:
-        return runs.get(conn, run_id)
+        return context.runs.get(conn, run_id)
 
 
 def preview_retention(
@@ -121,7 +120,7 @@ def preview_retention(
 def apply_waiting(context: BackupContext) -> None:
     """Do the runs that were asked for. Only the holder of the worker's lock may call this."""
     with postgres_faults("looking for retention runs"), context.pool.connection() as conn:
-        waiting = runs.waiting(conn)
+        waiting = context.runs.waiting(conn)
     for run_id in waiting:
         run = show_run(context, run_id)
         try:
@@ -149,7 +148,7 @@ def _end(context: BackupContext, run: dict[str, Any], event: NewEvent) -> None:
     meta = EventMeta(run["requested_by"], run["correlation_id"], run["run_id"])
     with postgres_faults("recording the retention run"), context.pool.connection() as conn:
         context.store.lock_appends(conn)
-        runs.append(conn, context.store, run["run_id"], event, meta)
+        context.runs.append(conn, run["run_id"], event, meta)
         APPLYING.reach()
     log.info("retention.run_ended", type=event.type, **{
         name: event.data[name] for name in ("run_id", "kept", "purged", "refused", "error")

@@ -64,6 +64,7 @@ def view_key(
     except ConflictError as error:
         entry = _entry(requester, backup_id, "failure", error.code)
         context.record(entry, requester.correlation_id)
+        error.in_trail = True
         raise
     VIEWED.reach()
     # The row first, committed, then the key: killed in between, the watch does it.

@@ -211,6 +211,14 @@ class History(ReadModel):
         )
         return [row[0] for row in rows]
 
+    def refused_purges(self, conn: Connection) -> int:
+        """Return of how many backups the storage refused the deletion that was last tried."""
+        row = conn.execute(
+            "SELECT count(*) FROM backup.backups JOIN backup.backup_documents USING (backup_id) "
+            "WHERE tended AND document #>> '{purge,error}' IS NOT NULL"
+        ).fetchone()
+        return int(row[0]) if row else 0
+
     def in_state(self, conn: Connection, state: str) -> list[str]:
         """Return the ids of the backups in ``state``, the oldest request first."""
         rows = conn.execute(

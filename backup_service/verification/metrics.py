@@ -14,7 +14,7 @@ from shared.errors import PostgresUnavailable
 
 
 class StoredBackupMetrics(Collector):
-    """Damaged backups, how long the oldest verification is ago, and what the storage check found."""
+    """Damaged backups, refused purges, the oldest verification, and what the storage check found."""
 
     def __init__(self, context: BackupContext) -> None:
         self._context = context
@@ -35,6 +35,7 @@ class StoredBackupMetrics(Collector):
                     "FROM backup.backups WHERE state = 'created'"
                 ).fetchone()
                 found = last_found(context, conn)
+                refused = context.history.refused_purges(conn)
         except PostgresUnavailable:
             return
         damaged, receipts, oldest = row if row is not None else (0, 0, None)
@@ -47,6 +48,11 @@ class StoredBackupMetrics(Collector):
             "secryn_backup_receipts_damaged",
             "Stored backups whose receipt a verification found lost or altered",
             value=receipts,
+        )
+        yield GaugeMetricFamily(
+            "secryn_backup_purges_refused",
+            "Backups that were to be purged and that the storage would not delete yet",
+            value=refused,
         )
         age_s = 0.0 if oldest is None else (context.clock.now() - oldest).total_seconds()
         yield GaugeMetricFamily(

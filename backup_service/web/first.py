@@ -13,15 +13,14 @@ from serving.access.sign_in import open_place
 from serving.caller import open_to_all, requires
 from serving.requester import http_requester
 from serving.web.frame import Frame
-from shared.errors import AccessError, SecrynError
+from shared.errors import SecrynError
 
 
 def add_first_pages(pages: Blueprint, context: BackupContext, access: Access, frame: Frame) -> None:
     """Add the pages: the credential, and then what it may do."""
 
     def again(template: str, error: SecrynError, **shown: str) -> BaseResponse:
-        if isinstance(error, AccessError):
-            frame.on_refusal(error)
+        frame.on_refusal(error)
         return make_response(render_template(template, error=error, **shown), error.http_status)
 
     @pages.get("/first")

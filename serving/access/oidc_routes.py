@@ -63,8 +63,7 @@ def create_oidc_routes(
             except (AccessError, UnavailableError) as error:
                 if not request.accept_mimetypes.accept_html:
                     raise
-                if isinstance(error, AccessError):
-                    on_refusal(error)
+                on_refusal(error)
                 return Response(status=303, headers={"Location": f"{DOOR}?because={error.code}"})
 
         return guarded

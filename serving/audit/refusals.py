@@ -1,5 +1,8 @@
 """Audit every refusal that an HTTP interface answers, and let nobody fill the trail.
 
+A refusal is that somebody may not, or that what a known caller wanted to change stays as it is. What
+is not there, or cannot be read, is none.
+
 Each caller, and all strangers together, have a budget of entries that fills up again. What is
 refused beyond it is counted, and the count is an entry of its own a minute later.
 """
@@ -18,7 +21,13 @@ import structlog
 from flask import g, request
 
 from shared.audit import AuditEntry
-from shared.errors import SecrynError, UnavailableError
+from shared.errors import (
+    AccessError,
+    ConflictError,
+    NotConfirmed,
+    SecrynError,
+    UnavailableError,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -47,13 +56,20 @@ class RefusalAudit:
     _uncounted: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def refused(self, error: SecrynError) -> None:
-        """Record a refusal of the present request, or count it."""
+        """Record what the present request is answered with, if it is a refusal, or count it."""
         caller = getattr(g, "caller", None)
+        kept = caller is not None and _keeps_as_it_is(error)
+        if not isinstance(error, AccessError) and not kept:
+            return
         actor = caller.name if caller is not None else STRANGER
         if not self._may_record(actor, error.code):
             return
         # The account that somebody did not get into.
         account = getattr(g, "refused_account", None)
+        details = {"account": account} if account else {}
+        if kept:
+            # They name what there is: a handler found it.
+            details |= {name: str(value) for name, value in (request.view_args or {}).items()}
         entry = AuditEntry(
             action=f"http.{request.method.lower()}",
             outcome="failure",
@@ -63,7 +79,7 @@ class RefusalAudit:
             resource_id=str(request.url_rule or "none"),
             source=f"http:{request.remote_addr}",
             code=error.code,
-            details={"account": account} if account else {},
+            details=details,
         )
         self._write(entry, str(g.get("correlation_id", "")))
 
@@ -96,3 +112,9 @@ class RefusalAudit:
             self.record(entry, correlation_id)
         except UnavailableError as fault:
             log.error("audit.unrecorded", code=fault.code, refused=entry.code)
+
+
+def _keeps_as_it_is(error: SecrynError) -> bool:
+    """Tell whether something that was to be changed stays as it is, and nobody has told that yet."""
+    changes = request.method not in ("GET", "HEAD", "OPTIONS")
+    return changes and isinstance(error, ConflictError | NotConfirmed) and not error.in_trail

@@ -23,7 +23,6 @@ from serving.access import (
 from serving.access.context import present_visit
 from serving.caller import any_caller, open_to_all
 from shared.errors import (
-    AccessError,
     OidcUnavailable,
     ProofNeeded,
     SecrynError,
@@ -73,7 +72,7 @@ def add_entrance(
         try:
             signed_in = sign_in(access, name, request.form.get("password", ""), present_visit())
         except SecrynError as error:
-            _told(on_refusal, error)
+            on_refusal(error)
             return _again("web/sign_in.html", error, next=following, name=name, ended=False)
         response = make_response(redirect(following, 303))
         set_session(response, access, signed_in)
@@ -96,7 +95,7 @@ def add_entrance(
         try:
             prove(access, require_session(), request.form.get("password", ""), present_visit())
         except SecrynError as error:
-            _told(on_refusal, error)
+            on_refusal(error)
             back = _within(request.form.get("back"), home)
             return _again("web/prove.html", error, next=following, carried=carried, back=back)
         # A form that was on its way goes on, as it was filled in: the browser sends it again.
@@ -157,11 +156,6 @@ def _within(path: str | None, home: str) -> str:
     if path is None or not path.startswith("/admin/") or "\\" in path or "//" in path:
         return home
     return path if path.isprintable() else home
-
-
-def _told(on_refusal: Callable[[SecrynError], None], error: SecrynError) -> None:
-    if isinstance(error, AccessError):
-        on_refusal(error)
 
 
 def _again(template: str, error: SecrynError, **shown: object) -> Response:

@@ -31,7 +31,6 @@ from serving.caller import any_caller, current_caller, open_to_all
 from serving.web.entrance import add_entrance, door, prove_first
 from serving.web.words import FILTERS
 from shared.errors import (
-    AccessError,
     NotAuthenticated,
     NotFoundError,
     ProofNeeded,
@@ -158,8 +157,7 @@ class Frame:
     def _answer_errors(self, pages: Blueprint) -> None:
         @pages.errorhandler(SecrynError)
         def known(error: SecrynError) -> BaseResponse:
-            if isinstance(error, AccessError):
-                self.on_refusal(error)
+            self.on_refusal(error)
             if isinstance(error, NotAuthenticated | SessionEnded):
                 return door(self.prefix, "sign-in", ended=isinstance(error, SessionEnded))
             if isinstance(error, ProofNeeded) and current_session() is not None:

@@ -1,4 +1,4 @@
-"""kill -9 while a backup is read back, and while the history is made anew: the next one does it."""
+"""kill -9 while a backup is read back or purged, and while the history is made anew: the next does it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -15,14 +16,16 @@ import pytest
 
 from backup_service import events as ev
 from backup_service.configuration.verification import Verification
-from backup_service.context import BackupContext
+from backup_service.context import BackupContext, object_name
+from backup_service.handlers.purge_backup import Ground, purge_backup
 from backup_service.handlers.rebuild_history import rebuild_history
+from backup_service.handlers.tend_backups import tend_backups
 from backup_service.verification import worker
 from backup_service.verification.worker import verify_next
 from shared.crashpoints import ENV, CrashPoint
 from tests.clock import HandClock
 from tests.integration.test_verification import ADMIN, events, stored, verified
-from tests.keeping import offline_context
+from tests.keeping import offline_context, own
 from tests.plugins.faults import Points
 from tests.plugins.postgres import TestPostgres
 
@@ -32,6 +35,8 @@ PROCESSES.set_forkserver_preload(["tests.faults.test_verification_killed"])
 READ_BACK: Final = sorted(
     name for name in CrashPoint.declared if name.startswith(("backup.verify.", "backup.verification."))
 )  # fmt: skip
+# Every other point is died at in tests/integration/test_purge.py.
+PURGED: Final = ("backup.purge.start_committed", "backup.purge.object_deleted")
 REBUILT: Final = sorted(name for name in CrashPoint.declared if name.startswith("backup.rebuild."))
 
 
@@ -54,6 +59,41 @@ def rebuild(dsn: str, folder: Path, points: str | None) -> None:
     rebuild_history(offline_context(dsn, folder, HandClock()), ADMIN)
 
 
+def purge(dsn: str, folder: Path, points: str | None, backup_id: str) -> None:
+    """Delete a backup by hand."""
+    if points is not None:
+        os.environ[ENV] = points
+    context = offline_context(dsn, folder, HandClock())
+    ground = Ground("by_hand", None, "a test", "anna", "test", "corr-1")
+    purge_backup(context, backup_id, ground)
+
+
+@pytest.mark.parametrize("point", PURGED)
+def test_a_purge_that_dies_is_finished_once_by_whoever_works_next(
+    postgres: TestPostgres, tmp_path: Path, point: str
+) -> None:
+    dsn = postgres.fresh_place().dsn("secryn_backup")
+    folder = tmp_path / "points"
+    folder.mkdir()
+    clock = HandClock()
+    context = offline_context(dsn, tmp_path, clock)
+    try:
+        backup_id = stored(context)
+        clock.pass_(days=1)
+        own(context)
+        killed_at(Points(folder), point, purge, dsn, tmp_path, str(folder), backup_id)
+        there = {info.name for info in context.objects.list()}
+        assert shown(context, backup_id)["state"] == "purging"
+        assert (object_name(backup_id) in there) == (point == "backup.purge.start_committed")
+        for _ in range(2):
+            tend_backups(context)
+        assert shown(context, backup_id)["state"] == "purged"
+        assert not any(info.name.startswith(backup_id) for info in context.objects.list())
+        assert [len(events(context, kind)) for kind in (ev.PURGE_STARTED, ev.PURGED)] == [1, 1]
+    finally:
+        context.pool.close()
+
+
 @pytest.mark.parametrize("point", [*READ_BACK, *REBUILT])
 def test_a_process_that_dies_leaves_nothing_half_and_the_next_one_does_it_once(
     postgres: TestPostgres, tmp_path: Path, point: str
@@ -61,20 +101,12 @@ def test_a_process_that_dies_leaves_nothing_half_and_the_next_one_does_it_once(
     dsn = postgres.fresh_place().dsn("secryn_backup")
     folder = tmp_path / "points"
     folder.mkdir()
-    points = Points(folder)
     context = offline_context(dsn, tmp_path, HandClock())
     try:
         backup_id = stored(context)
         before = shown(context, backup_id)
         work = rebuild if point in REBUILT else read_back
-        points.arm(point)
-        process = PROCESSES.Process(target=work, args=(dsn, tmp_path, str(folder)), daemon=True)
-        process.start()
-        points.wait(point)
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.join(20)
-        points.release()
+        killed_at(Points(folder), point, work, dsn, tmp_path, str(folder))
         if point in REBUILT:
             assert shown(context, backup_id) == before
             assert rebuild_history(context, ADMIN)["backups"] == 1
@@ -91,6 +123,18 @@ def test_a_process_that_dies_leaves_nothing_half_and_the_next_one_does_it_once(
         assert event.occurred_at == context.clock.now() + timedelta(days=2)
     finally:
         context.pool.close()
+
+
+def killed_at(points: Points, point: str, work: Callable[..., None], *arguments: object) -> None:
+    """Kill a process that does ``work`` at a point."""
+    points.arm(point)
+    process = PROCESSES.Process(target=work, args=arguments, daemon=True)
+    process.start()
+    points.wait(point)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(20)
+    points.release()
 
 
 def shown(context: BackupContext, backup_id: str) -> dict[str, object]:

@@ -30,6 +30,7 @@ from backup_service.handlers.hold_backup import hold_backup, release_backup
 from backup_service.handlers.note_use import note_use
 from backup_service.handlers.tend_backups import tend_backups
 from backup_service.handlers.watch_keys import watch_keys
+from backup_service.verification.metrics import StoredBackupMetrics
 from serving.requester import Requester
 from shared.backupuse import using_backup
 from shared.crashpoints import CrashPoint
@@ -555,6 +556,7 @@ def test_a_storage_that_refuses_leaves_the_backup_as_it_is_and_is_asked_again_la
     found = delete(locked, backup_id)
     assert (found["state"], found["key_state"]) == ("created", "viewed")
     assert found["purge"]["error"]["code"] in ("unavailable", "storage.deletion_refused")
+    assert refused_purges(locked) == 1
     assert list(download(locked, backup_id, (0, 1), begin_download(locked, backup_id))) == [b"x"]
     waits: list[int] = []
     for _ in range(3):
@@ -569,6 +571,12 @@ def test_a_storage_that_refuses_leaves_the_backup_as_it_is_and_is_asked_again_la
     tend_backups(locked)
     assert shown(locked, backup_id)["state"] == "purged"
     assert objects(locked, backup_id) == []
+    assert refused_purges(locked) == 0
+
+
+def refused_purges(context: BackupContext) -> float:
+    found = {metric.name: metric.samples for metric in StoredBackupMetrics(context).collect()}
+    return float(found["secryn_backup_purges_refused"][0].value)
 
 
 def test_a_hold_that_comes_after_a_refusal_ends_the_tries(locked: BackupContext) -> None:

@@ -25,6 +25,7 @@ from backup_service.handlers.apply_retention import (
     show_run,
 )
 from backup_service.handlers.hold_backup import hold_backup
+from backup_service.handlers.rebuild_history import rebuild_history
 from backup_service.handlers.tend_backups import tend_backups
 from backup_service.retention.judging import check_leaves_something
 from backup_service.retention.policy import RetentionPolicy
@@ -170,6 +171,22 @@ def test_a_run_purges_what_the_preview_names_and_says_by_which_rule(
         gone = context.history.get(conn, backups[0])["purged"]
     assert (gone["why"], gone["rule"], gone["by"]) == ("retention", "keep_last", "anna")
     assert [info.name.split(".")[0] for info in context.objects.list()] == sorted(backups[2:] * 2)
+
+
+def test_a_rebuild_of_the_history_brings_every_run_back(
+    context: BackupContext, place: PlaceDatabase
+) -> None:
+    some_backups(context, 3)
+    set_rules(context, place, keep_last=2)
+    ended = run(context)
+    ask(context, "a backup")
+    with context.pool.connection() as conn:
+        (waits,) = context.runs.waiting(conn)
+        conn.execute("TRUNCATE backup.retention_runs")
+    rebuild_history(context, replace(CALLER, permissions=frozenset({"configure"})))
+    assert show_run(context, ended["run_id"]) == ended
+    with context.pool.connection() as conn:
+        assert context.runs.waiting(conn) == [waits]
 
 
 def test_without_rules_nothing_is_purged(context: BackupContext, place: PlaceDatabase) -> None:

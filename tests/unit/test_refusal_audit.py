@@ -5,12 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from flask import Flask, g
+from flask import Flask, g, request
 
 from serving.audit.refusals import BURST, MOST_CALLERS, RefusalAudit
 from serving.caller import Caller
 from shared.audit import AuditEntry
-from shared.errors import AccessError, NotAuthenticated, PostgresUnavailable
+from shared.errors import (
+    AccessError,
+    BackupHeld,
+    BackupNotFound,
+    NotAuthenticated,
+    NotConfirmed,
+    PostgresUnavailable,
+    SecrynError,
+    UsageError,
+)
 
 APP = Flask("test")
 
@@ -96,3 +105,33 @@ def test_a_trail_that_is_away_keeps_no_refusal_from_being_answered(
     refuse(refusals)
     refusals.flush()
     assert not trail.entries
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "error", "told"),
+    [
+        ("POST", "user:anna", BackupHeld("held"), True),
+        ("POST", "user:anna", NotConfirmed("another id"), True),
+        ("GET", "user:anna", BackupHeld("held"), False),
+        ("POST", None, BackupHeld("held"), False),
+        ("POST", "user:anna", UsageError("what?"), False),
+        ("POST", "user:anna", BackupNotFound("none"), False),
+        ("POST", "user:anna", PostgresUnavailable("away"), False),
+    ],
+)
+def test_what_was_to_be_changed_and_stays_as_it_is_is_an_entry_that_names_it(
+    refusals: RefusalAudit,
+    trail: Trail,
+    method: str,
+    name: str | None,
+    error: SecrynError,
+    told: bool,
+) -> None:
+    with APP.test_request_context("/somewhere", method=method):
+        request.view_args = {"backup_id": "b-1"}
+        g.caller = Caller(name, frozenset()) if name is not None else None
+        refusals.refused(error)
+        error.in_trail = True
+        refusals.refused(error)
+    found = [(entry.code, entry.details) for entry in trail.entries]
+    assert found == [(error.code, {"backup_id": "b-1"})] * told
