@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from shared.database import LOCK_SPACE, Lock
 from shared.errors import StackStateInvalid
 from shared.secretfiles import read_secret_file, write_secret_file
 
@@ -51,16 +52,17 @@ def read_password(passfile: Path) -> str:
 def ensure_database(dsn: str, database: str, passfiles: Mapping[str, Path]) -> None:
     """Make the roles, the database and the rights, or bring them up to date; as superuser.
 
-    ``passfiles`` names the passfile of every role of ``ROLES``.
+    ``passfiles`` names the passfile of every role of ``ROLES``. Two at once wait for each other.
     """
     with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_SPACE, Lock.MIGRATION])
         _ensure_roles(connection, passfiles)
         known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])
         if known.fetchone() is None:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
-    with psycopg.connect(dsn, dbname=database) as connection:
-        for statement in _rights(database):
-            connection.execute(statement)
+        with psycopg.connect(dsn, dbname=database) as inside:
+            for statement in _rights(database):
+                inside.execute(statement)
 
 
 def _ensure_roles(

@@ -300,7 +300,7 @@ def test_nothing_that_is_left_on_the_machine_opens_it(
     keeping.watch()
     with psycopg.connect(postgres.dsn, autocommit=True) as conn:
         conn.execute("CHECKPOINT")
-    data = postgres.server.folder / "data"
+    data = postgres.data_folder()
     database = left_in(data / "base" / str(oid), data / "pg_wal")
     # PostgreSQL keeps what was deleted: the search looks where it would be.
     assert sealed in database
