@@ -18,9 +18,8 @@ from cli.connect import connected
 from shared.client.restores import ENDED
 from shared.instance.position import read_position
 
-CHECK = "checking the archive"
 FENCE = ("waiting for a running backup", "raising the fence")
-LOAD = "loading"
+LOAD = "checking and loading the archive"
 INDEXES = "building the indexes"
 COMPARE = "comparing every row"
 CUT_OVER = ("waiting for older transactions", "cutting over", "waiting for the projector")
@@ -55,11 +54,10 @@ def run(machine: Machine) -> list[Figure]:
 
 def _phases(steps: Steps, rows: int, stored_mb: float) -> list[Figure]:
     return [
-        *phase("restore, check", steps.of(CHECK), rows, stored_mb),
-        Figure("restore, fence", steps.of(*FENCE), "s"),
-        *phase("restore, load", steps.of(LOAD), rows, stored_mb),
+        *phase("restore, check and load", steps.of(LOAD), rows, stored_mb),
         *phase("restore, indexes", steps.of(INDEXES), rows, stored_mb),
         *phase("restore, compare", steps.of(COMPARE), rows, stored_mb),
+        Figure("restore, fence", steps.of(*FENCE), "s"),
         Figure("restore, cut-over", steps.of(*CUT_OVER), "s"),
     ]
 

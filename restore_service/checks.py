@@ -36,11 +36,8 @@ from shared.storage import ObjectReader
 
 @dataclass(frozen=True)
 class CheckedArchive:
-    """An archive that may be restored: what it is, and the digest that it must still have."""
+    """An archive that may be restored: what it says of itself, signed, and what was found."""
 
-    sha256: str
-    size_bytes: int
-    copy_bytes: int
     manifest: Manifest
     facts: dict[str, Any]
 
@@ -104,12 +101,27 @@ def using_source(context: RestoreContext, command: ArchiveTask) -> AbstractConte
     return using_backup(context.settings.postgres.dsn, command.backup_id)
 
 
+@contextmanager
+def opened_archive(
+    context: RestoreContext, command: ArchiveTask, key: KeyFile
+) -> Iterator[ArchiveReader]:
+    """Open the archive that the command names, which must be of the instance that it names.
+
+    Nothing else is judged yet: that takes its end. Raises the ArchiveErrors that a header can
+    have, AnotherInstance, BackupNotFound.
+    """
+    with open_source(context, command) as source:
+        archive = open_archive(source, [key.identity])
+        _check_origin(context, command, archive)
+        yield archive
+
+
 def check_archive(
     context: RestoreContext,
     command: ArchiveTask,
     key: KeyFile,
     on_progress: Callable[[int], None],
-    on_part: Callable[[Part], None] = lambda _: None,
+    on_part: Callable[[Part], None],
 ) -> CheckedArchive:
     """Read the archive to its last byte and judge it; nothing of it is stored here.
 
@@ -117,14 +129,20 @@ def check_archive(
     Raises the ArchiveErrors (wrong key, damage, format, schema, signature, trust, content),
     AnotherInstance, BackupNotFound.
     """
-    with open_source(context, command) as source:
-        archive = open_archive(source, [key.identity])
-        _check_origin(context, command, archive)
-        copy_bytes = 0
+    with opened_archive(context, command, key) as archive:
         for part in archive.parts():
-            copy_bytes += len(part.copy)
             on_part(part)
             on_progress(archive.size_bytes)
+        return judge_archive(context, command, key, archive)
+
+
+def judge_archive(
+    context: RestoreContext, command: ArchiveTask, key: KeyFile, archive: ArchiveReader
+) -> CheckedArchive:
+    """Judge an archive that was read to its end.
+
+    Raises ArchiveAltered (the key file names another), SignerUntrusted, ManifestMismatch.
+    """
     manifest = archive.manifest
     trusted_by = check_trust(
         manifest, archive.sha256, key, context.trusted_signers, command.trust_signer
@@ -150,7 +168,7 @@ def check_archive(
         "cluster_id": header.cluster_id,
         "topic_id": header.topic_id,
     }
-    return CheckedArchive(archive.sha256, archive.size_bytes, copy_bytes, manifest, facts)
+    return CheckedArchive(manifest, facts)
 
 
 def _check_origin(context: RestoreContext, command: ArchiveTask, archive: ArchiveReader) -> None:

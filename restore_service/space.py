@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -32,24 +34,62 @@ def measure_space(conn: Connection, settings: RestoreSettings) -> dict[str, Any]
     }
 
 
-def check_space(
-    conn: Connection, settings: RestoreSettings, copy_bytes: int, what: str = "the restore"
-) -> dict[str, Any]:
-    """Compare what ``copy_bytes`` of COPY data need with what is free.
+class SpaceWatch:
+    """Whether a load fits, asked as it grows: how large it becomes is known at its end alone.
 
-    Where PostgreSQL's disk cannot be seen from here nothing is refused, and the facts say so.
-    Raises RestoreNoSpace.
+    ``times`` is how often there has to be room for it. Where PostgreSQL's disk cannot be seen from
+    here nothing is refused, and the facts say so.
     """
-    stored = round(copy_bytes * STORED_PER_COPIED)
-    needed = stored + min(stored, LOGGED_MAX_BYTES)
-    space = measure_space(conn, settings) | {"needed_bytes": needed}
-    free = space["free_bytes"]
-    if free is not None and free - needed < settings.least_free_bytes:
-        raise RestoreNoSpace(
-            f"{what} needs about {needed:,} bytes beside the present state; {free:,} are free "
-            f"on the database's disk, and {settings.least_free_bytes:,} stay so"
-        )
-    return space
+
+    def __init__(
+        self, conn: Connection, settings: RestoreSettings, what: str = "the restore", times: int = 1
+    ) -> None:
+        self._settings = settings
+        self._what = what
+        self._times = times
+        self._measured = measure_space(conn, settings)
+        self._copy_bytes = 0
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return what was measured before the load, and what it needs as far as it is known."""
+        return self._measured | {"needed_bytes": self._needed(self._copy_bytes)}
+
+    def expect(self, copy_bytes: int) -> None:
+        """Refuse what cannot fit: there will be at least so much COPY data. Raises RestoreNoSpace."""
+        self._compare(self._needed(copy_bytes))
+
+    def take(self, copy_bytes: int) -> None:
+        """Note what is about to be loaded. Raises RestoreNoSpace."""
+        self._copy_bytes += copy_bytes
+        self._compare(self._needed(self._copy_bytes))
+        left, least = _free_bytes(self._settings), self._settings.least_free_bytes
+        if left is not None and left < least:
+            raise RestoreNoSpace(
+                f"{left:,} bytes are free on the database's disk during the load, "
+                f"and {least:,} stay so"
+            )
+
+    def _needed(self, copy_bytes: int) -> int:
+        stored = round(self._times * copy_bytes * STORED_PER_COPIED)
+        return stored + min(stored, LOGGED_MAX_BYTES)
+
+    def _compare(self, needed: int) -> None:
+        free, least = self._measured["free_bytes"], self._settings.least_free_bytes
+        if free is not None and free - needed < least:
+            raise RestoreNoSpace(
+                f"{self._what} needs {needed:,} bytes and more beside the present state; {free:,} "
+                f"are free on the database's disk, and {least:,} stay so"
+            )
+
+
+@contextmanager
+def full_disk_named() -> Iterator[None]:
+    """Raise a PostgreSQL that finds its disk full as RestoreNoSpace."""
+    try:
+        yield
+    except psycopg.errors.DiskFull:
+        raise RestoreNoSpace("PostgreSQL found its disk full during the load") from None
 
 
 def _kept_bytes(conn: Connection) -> int | None:

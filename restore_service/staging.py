@@ -1,9 +1,8 @@
-"""The staging schema: our own migrations, loaded from an archive's parts, compared, ready."""
+"""The staging schema: what it is called, whose it is, compared, ready, dropped."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -13,24 +12,19 @@ import structlog
 from psycopg import sql
 
 from restore_service.rights import copy_rights, owner_of
-from shared.archive.copybinary import encode_stream, encode_tuple, split_tuples
 from shared.archive.manifest import Manifest
-from shared.archive.reader import ArchiveReader, Part, read_ahead
-from shared.archive.verify import KEYRING, KEYRING_DATA_KEY, split_key
+from shared.archive.verify import KEYRING
 from shared.database import Connection
-from shared.errors import ArchiveMalformed, KeyringError, ManifestMismatch, RestoreFailedError
+from shared.errors import KeyringError, ManifestMismatch, RestoreFailedError
 from shared.instance.digest import InstanceDigest, digest_schema
 from shared.instance.keyring import RootKey
-from shared.instance.migrate import create_tables, migrate
+from shared.instance.migrate import migrate
 from shared.instance.position import LogPosition, write_position
 from shared.instance.tables import list_tables
 
 log = structlog.get_logger(__name__)
 
 INSTANCE = "instance"
-# Gets the bytes read of the archive and the rows loaded so far, and may raise.
-OnLoaded = Callable[[int, int], None]
-_SPLIT_BYTES = 1 << 20
 DROP_WAIT_MS = 2000
 _STAGING = re.compile(r"^instance_staging_[0-9a-f]{32}$")
 _BEFORE = re.compile(r"^instance_before_[0-9a-f]{32}$")
@@ -64,73 +58,6 @@ def owner_connection(dsn: str) -> Connection:
     conn: Connection = psycopg.connect(dsn, autocommit=True, connect_timeout=10)
     become_owner(conn)
     return conn
-
-
-def load_staging(
-    conn: Connection,
-    archive: ArchiveReader,
-    schema: str,
-    root: RootKey,
-    on_progress: OnLoaded,
-) -> Manifest:
-    """Make ``schema`` and load every part; return the checked manifest.
-
-    In one transaction of the caller: FREEZE is possible, and nothing is left of a failure.
-    Two parts are held at a time. Raises the ArchiveErrors, RestoreFailedError.
-    """
-    create_tables(conn, schema, archive.header.schema_version)
-    columns = {
-        table.name: [column.name for column in table.columns] for table in list_tables(conn, schema)
-    }
-    rows = 0
-    for part in read_ahead(archive.parts()):
-        if part.table not in columns:
-            raise ArchiveMalformed(f"no table {part.table} is known at this schema version")
-        rows += _copy_in(conn, schema, part, columns[part.table], root)
-        on_progress(archive.size_bytes, rows)
-    _check_columns(archive.manifest, columns)
-    return archive.manifest
-
-
-def _copy_in(conn: Connection, schema: str, part: Part, columns: list[str], root: RootKey) -> int:
-    """Load one part; return how many rows PostgreSQL took."""
-    stream: bytes = part.copy
-    if part.table == KEYRING:
-        # The data keys come unwrapped: they are wrapped here, in the stream, and nowhere else.
-        columns = [name for name in columns if name != "root_key_id"] + ["root_key_id"]
-        stream = encode_stream(_wrapped(row, root) for row in split_tuples(part.copy))
-    query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary, FREEZE)").format(
-        sql.Identifier(schema, part.table), sql.SQL(", ").join(map(sql.Identifier, columns))
-    )
-    try:
-        with conn.cursor() as cursor:
-            with cursor.copy(query) as copy:
-                for start in range(0, len(stream), _SPLIT_BYTES):
-                    copy.write(memoryview(stream)[start : start + _SPLIT_BYTES])
-            return cursor.rowcount
-    except psycopg.DataError as error:
-        raise ArchiveMalformed(
-            f"PostgreSQL does not take a part of {part.table} ({type(error).__name__})"
-        ) from None
-
-
-def _wrapped(row: bytes, root: RootKey) -> bytes:
-    data_key, fields = split_key(row)
-    fields[KEYRING_DATA_KEY] = root.wrap(data_key)
-    return encode_tuple([*fields, root.id.encode("ascii")])
-
-
-def _check_columns(manifest: Manifest, columns: Mapping[str, list[str]]) -> None:
-    if set(manifest.tables) != set(columns):
-        raise ArchiveMalformed("the archive's tables are not those of its schema version")
-    for name, entry in manifest.tables.items():
-        found = [column.name for column in entry.columns]
-        expected = list(columns[name])
-        if name == KEYRING:
-            expected = ["data_key" if c == "wrapped" else c for c in expected]
-            expected.remove("root_key_id")
-        if found != expected:
-            raise ArchiveMalformed(f"the columns of {name} are not those of its schema version")
 
 
 def compare_with_manifest(conn: Connection, schema: str, manifest: Manifest) -> InstanceDigest:

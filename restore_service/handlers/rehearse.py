@@ -7,28 +7,27 @@ restore that comes meanwhile does not wait. What was loaded is dropped, however 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from restore_service.checks import (
     CheckedArchive,
-    check_archive,
     check_rights,
     check_target,
+    source_bytes,
     using_source,
 )
 from restore_service.context import AcceptedRehearsal, RestoreContext
 from restore_service.dependents import check_dependents
 from restore_service.handlers.end_rehearsal import complete_rehearsal, end_rehearsal
-from restore_service.loading import load_again, roll_forward
+from restore_service.loading import load_archive, roll_forward
 from restore_service.rehearsal import events as ev
 from restore_service.rehearsal.chain import Goal, plan_goal
 from restore_service.rehearsal.equivalence import fold_and_compare
 from restore_service.rehearsal.run import RehearsalRun, RehearsalStep
 from restore_service.rehearsal.scratch import scratch_schema
-from restore_service.space import check_space
+from restore_service.space import SpaceWatch, full_disk_named
 from restore_service.staging import INSTANCE, analyze, compare_with_manifest, prepare_takeover
 from shared.crashpoints import CrashPoint
 from shared.database import Connection
@@ -41,13 +40,6 @@ from shared.instance.position import first_position
 log = structlog.get_logger(__name__)
 
 LOADED = CrashPoint("rehearsal.load.committed")
-
-
-@dataclass(frozen=True)
-class _Plan:
-    checked: CheckedArchive
-    goal: Goal | None
-    obstacles: list[dict[str, Any]]
 
 
 def run_rehearsal(context: RestoreContext, rehearsal_id: str) -> None:
@@ -83,14 +75,13 @@ def run_rehearsal(context: RestoreContext, rehearsal_id: str) -> None:
 
 def _rehearse(run: RehearsalRun, accepted: AcceptedRehearsal) -> None:
     began = time.monotonic()
-    plan = _check(run, accepted)
-    state, proof = _load(run, accepted, plan)
+    obstacles = _check(run, accepted)
+    checks, state, proof = _load(run, accepted)
     if accepted.command.fold_log:
-        proof["equivalence"] = fold_and_compare(run, plan.checked.facts, state)
+        proof["equivalence"] = fold_and_compare(run, checks, state)
         proof["equivalent"] = proof["equivalence"]["equivalent"]
     run.step(RehearsalStep.COMPLETE)
     run.stop_timing()
-    checks = plan.checked.facts
     result = {name: checks[name] for name in ("backup_id", "sha256", "offset", "size_bytes")} | {
         "rows": checks["rows"],
         "outcome": _outcome(proof),
@@ -98,33 +89,22 @@ def _rehearse(run: RehearsalRun, accepted: AcceptedRehearsal) -> None:
         "durations": run.durations,
         "duration_s": round(time.monotonic() - began, 3),
         "estimate": run.estimate(),
-        "obstacles": plan.obstacles,
+        "obstacles": obstacles,
     }
     complete_rehearsal(run, result)
 
 
-def _check(run: RehearsalRun, accepted: AcceptedRehearsal) -> _Plan:
-    context, command = run.context, accepted.command
+def _check(run: RehearsalRun, accepted: AcceptedRehearsal) -> list[dict[str, Any]]:
+    """Check the place; return what a restore would be refused for at this moment."""
     run.step(RehearsalStep.CHECK)
-    check_target(context, command)
-    with context.transaction("checking the store") as conn:
+    check_target(run.context, accepted.command)
+    with run.context.transaction("checking the store") as conn:
         check_rights(conn)
-        obstacles = _obstacles(conn)
-    checked = check_archive(context, command, accepted.key, run.advance)
-    with context.transaction("looking at the space") as conn:
-        # A restore that comes meanwhile must find its own.
-        twice = 2 * checked.copy_bytes
-        what = "the rehearsal, with room for a restore beside it,"
-        checked.facts["space"] = check_space(conn, context.settings.restore, twice, what)
-    goal = plan_goal(context, command, checked.facts, run.look)
-    if goal is not None:
-        checked.facts["roll_forward"] = {"to": goal.way.target, "offsets": goal.way.offsets}
-    run.note(ev.CHECKED, {"checks": checked.facts})
-    return _Plan(checked, goal, obstacles)
+        return _obstacles(conn)
 
 
 def _obstacles(conn: Connection) -> list[dict[str, Any]]:
-    """Return what a restore would be refused for at this moment, though the backup is good."""
+    """Return what stands in the way of a restore, though the backup is good."""
     try:
         check_dependents(conn, INSTANCE)
     except DependentObjects as error:
@@ -133,33 +113,56 @@ def _obstacles(conn: Connection) -> list[dict[str, Any]]:
 
 
 def _load(
-    run: RehearsalRun, accepted: AcceptedRehearsal, plan: _Plan
-) -> tuple[InstanceDigest, dict[str, Any]]:
-    """Load, compare, roll forward; return the backup's own state and what was proven so far."""
-    context, checked = run.context, plan.checked
-    with scratch_schema(context, run.id) as (conn, schema):
-        run.step(RehearsalStep.LOAD, checked.size_bytes)
+    run: RehearsalRun, accepted: AcceptedRehearsal
+) -> tuple[dict[str, Any], InstanceDigest, dict[str, Any]]:
+    """Load, compare, roll forward.
+
+    Returns what was checked, the backup's own state and what was proven so far.
+    """
+    context = run.context
+    size_bytes = source_bytes(context, accepted.command)
+    run.step(RehearsalStep.LOAD, size_bytes)
+    with scratch_schema(context, run.id) as (conn, schema), full_disk_named():
+        # A restore that comes meanwhile must find its own.
+        what = "the rehearsal, with room for a restore beside it,"
+        space = SpaceWatch(conn, context.settings.restore, what, times=2)
+        space.expect(size_bytes)
         with conn.transaction():
-            manifest = load_again(context, accepted, checked, conn, schema, on_progress=run.advance)
+            checked = load_archive(
+                context, accepted, conn, schema, space=space, on_progress=run.advance
+            )
+            goal = _note_checked(run, accepted, checked, space)
             run.step(RehearsalStep.INDEXES)
             create_constraints(conn, schema, checked.facts["schema_version"])
         LOADED.reach()
         run.step(RehearsalStep.COMPARE)
-        found = compare_with_manifest(conn, schema, manifest)
+        found = compare_with_manifest(conn, schema, checked.manifest)
         state = _at_newest_version(conn, schema, found)
         rows = {name: table.rows for name, table in found.tables.items()}
         proof: dict[str, Any] = {
             "digest": found.digest, "tables": rows, "equal": True, "roll_forward": None,
             "equivalent": None, "equivalence": None,
         }  # fmt: skip
-        if plan.goal is not None:
-            proof["roll_forward"] = _roll_forward(run, conn, schema, plan.goal)
+        analyze(conn, schema)
+        if goal is not None:
+            proof["roll_forward"] = _roll_forward(run, conn, schema, goal)
         run.step(RehearsalStep.PREPARE)
         # Tried and taken back: nobody else gets to see what is rehearsed.
         with conn.transaction(force_rollback=True):
             prepare_takeover(conn, schema, first_position("", ""))
-        analyze(conn, schema)
-    return state, proof
+    return checked.facts, state, proof
+
+
+def _note_checked(
+    run: RehearsalRun, accepted: AcceptedRehearsal, checked: CheckedArchive, space: SpaceWatch
+) -> Goal | None:
+    """Say what was found of the archive; return where to roll forward to."""
+    checked.facts["space"] = space.facts
+    goal = plan_goal(run.context, accepted.command, checked.facts, run.look)
+    if goal is not None:
+        checked.facts["roll_forward"] = {"to": goal.way.target, "offsets": goal.way.offsets}
+    run.note(ev.CHECKED, {"checks": checked.facts})
+    return goal
 
 
 def _at_newest_version(conn: Connection, schema: str, found: InstanceDigest) -> InstanceDigest:

@@ -1,8 +1,9 @@
-"""Restore: check, fence, load, compare, cut over; or the instance stays as it was.
+"""Restore: check and load, compare, fence, cut over; or the instance stays as it was.
 
-Every step before the cut-over ends, when it fails, in Aborted (a fence was raised) or Failed (it
-was not), with nothing left. The cut-over's transaction is the decision; behind it there is only
-Restored.
+The archive is read once: loaded beside the instance while it is checked, and committed when it has
+been found good. Writers go on until the fence, and are held for the cut-over alone. Every step
+before that ends, when it fails, in Aborted (a fence was raised) or Failed (it was not), with
+nothing left. The cut-over's transaction is the decision; behind it there is only Restored.
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ from uuid import UUID
 from restore_service import events as ev
 from restore_service.checks import (
     CheckedArchive,
-    check_archive,
     check_store,
     check_target,
     source_bytes,
 )
 from restore_service.context import AcceptedRestore
 from restore_service.fence import Fence, staged_position
-from restore_service.loading import load_again, roll_forward
+from restore_service.loading import load_archive, roll_forward
 from restore_service.notice import give_notice
 from restore_service.replace import (
     check_no_other,
@@ -32,7 +32,7 @@ from restore_service.replace import (
 from restore_service.revocations import Revocations, check_revocable, plan_revocations
 from restore_service.rollforward import Way, plan_way
 from restore_service.run import Run, Step
-from restore_service.space import check_space
+from restore_service.space import SpaceWatch, full_disk_named
 from restore_service.staging import (
     analyze,
     compare_with_manifest,
@@ -47,6 +47,7 @@ from shared.instance.events import LogSource
 from shared.instance.migrate import create_constraints
 from shared.messages.topics import INSTANCE_EVENTS
 
+LOAD_OPEN = CrashPoint("restore.load.uncommitted")
 STAGED = CrashPoint("restore.load.committed")
 REPLAYED = CrashPoint("restore.replay.committed")
 PREPARED = CrashPoint("restore.prepare.committed")
@@ -54,12 +55,15 @@ PREPARED = CrashPoint("restore.prepare.committed")
 
 def restore_instance(run: Run, accepted: AcceptedRestore) -> None:
     """Replace the instance by an archive. What it raises ends the restore."""
-    checked = _check(run, accepted)
+    _check(run, accepted)
+    checked, proof = _load(run, accepted)
     give_notice(run)
+    # It took a while: what stands in the way since then is named before the fence, too.
+    _check_store(run)
     cancel_backup = accepted.command.running_backup == "cancel"
     fence = raise_fence(run, UUID(checked.facts["backup_id"]), cancel_backup=cancel_backup)
     way = _way(run, accepted, checked, fence.offset)
-    _load(run, accepted, checked, fence, way)
+    _prepare(run, fence, way, proof)
     source = LogSource(
         cluster_id=checked.facts["cluster_id"],
         topic_id=checked.facts["topic_id"],
@@ -80,24 +84,56 @@ def restore_instance(run: Run, accepted: AcceptedRestore) -> None:
     complete(run, revocations.events[-1].event_id if revocations.events else closing_id)
 
 
-def _check(run: Run, accepted: AcceptedRestore) -> CheckedArchive:
-    context, command = run.context, accepted.command
-    run.step(Step.CHECK, source_bytes(context, command))
-    check_target(context, command)
-    with context.transaction("checking the store") as conn:
+def _check(run: Run, accepted: AcceptedRestore) -> None:
+    run.step(Step.CHECK)
+    check_target(run.context, accepted.command)
+    _check_store(run)
+
+
+def _check_store(run: Run) -> None:
+    with run.context.transaction("checking the store") as conn:
         check_no_other(run, conn)
         check_store(conn)
-    checked = check_archive(context, command, accepted.key, run.advance)
-    with context.transaction("looking at the space") as conn:
-        space = check_space(conn, context.settings.restore, checked.copy_bytes)
-    checked.facts["space"] = space
-    if command.revoke_returning:
+
+
+def _load(run: Run, accepted: AcceptedRestore) -> tuple[CheckedArchive, dict[str, Any]]:
+    """Load the archive beside the instance while it is checked; return it, and what was proven."""
+    context, schema = run.context, staging_name(run.id)
+    size_bytes = source_bytes(context, accepted.command)
+    run.step(Step.LOAD, size_bytes)
+    with (
+        postgres_faults("loading"),
+        full_disk_named(),
+        owner_connection(context.settings.postgres.dsn) as conn,
+    ):
+        space = SpaceWatch(conn, context.settings.restore)
+        space.expect(size_bytes)
+        with conn.transaction():
+            checked = load_archive(
+                context, accepted, conn, schema, space=space, on_progress=run.advance
+            )
+            _note_checked(run, accepted, checked, space)
+            run.step(Step.INDEXES)
+            create_constraints(conn, schema, checked.facts["schema_version"])
+            LOAD_OPEN.reach()
+        STAGED.reach()
+        run.step(Step.COMPARE)
+        found = compare_with_manifest(conn, schema, checked.manifest)
+        analyze(conn, schema)
+    return checked, _proof(found)
+
+
+def _note_checked(
+    run: Run, accepted: AcceptedRestore, checked: CheckedArchive, space: SpaceWatch
+) -> None:
+    """Check what takes an archive that is trusted, and say what was found."""
+    checked.facts["space"] = space.facts
+    if accepted.command.revoke_returning:
         check_revocable(run, checked.facts)
     way = _way(run, accepted, checked, None)
     if way is not None:
         checked.facts["roll_forward"] = {"to": way.target, "offsets": way.offsets}
     run.note(ev.CHECKED, {"checks": checked.facts})
-    return checked
 
 
 def _way(
@@ -109,30 +145,23 @@ def _way(
     return plan_way(run.context, checked.facts, wanted, end, run.look)
 
 
-def _load(
-    run: Run, accepted: AcceptedRestore, checked: CheckedArchive, fence: Fence, way: Way | None
-) -> None:
+def _prepare(run: Run, fence: Fence, way: Way | None, proof: dict[str, Any]) -> None:
+    """Behind the fence: roll forward if that was asked for, and put the state at its position."""
     context, schema = run.context, staging_name(run.id)
     with context.kafka.admin() as admin:
         identity = admin.log_identity(context.kafka.topic(INSTANCE_EVENTS))
-    with postgres_faults("loading"), owner_connection(context.settings.postgres.dsn) as conn:
-        run.step(Step.LOAD, checked.size_bytes)
-        with conn.transaction():
-            manifest = load_again(context, accepted, checked, conn, schema, on_progress=run.advance)
-            run.step(Step.INDEXES)
-            create_constraints(conn, schema, checked.facts["schema_version"])
-        STAGED.reach()
-        run.step(Step.COMPARE)
-        found = compare_with_manifest(conn, schema, manifest)
-        proof = _proof(found)
+    with (
+        postgres_faults("preparing the cut-over"),
+        owner_connection(context.settings.postgres.dsn) as conn,
+    ):
         if way is not None:
             proof |= {"roll_forward": _roll_forward(run, conn, schema, way)}
+            analyze(conn, schema)
         run.step(Step.PREPARE)
         with conn.transaction():
             position = staged_position(fence, run.id, identity)
             prepare_takeover(conn, schema, position)
         PREPARED.reach()
-        analyze(conn, schema)
     run.note(ev.LOADED, {"proof": proof})
 
 

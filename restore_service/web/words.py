@@ -22,16 +22,16 @@ STATES: Final = {
     "expired": ("off", "Expired"),
 }
 RESTORE_STEPS: Final[Mapping[StrEnum, str]] = {
-    Step.CHECK: "Checking the file to its last byte",
+    Step.CHECK: "Checking the present state",
+    Step.LOAD: "Checking the file to its last byte, loading it beside the present state",
+    Step.INDEXES: "Building the indexes",
+    Step.COMPARE: "Comparing every row with the backup",
     Step.CHECK_KEPT: "Checking the state that was kept",
     Step.NOTICE: "Waiting for the time that was announced",
     Step.GUARD: "Waiting for a running backup",
     Step.FENCE: "Raising the fence: writing stops",
     Step.DELIVERY: "Waiting for the log to take the fence",
     Step.HOLD: "Waiting for the projector to stop",
-    Step.LOAD: "Loading beside the present state",
-    Step.INDEXES: "Building the indexes",
-    Step.COMPARE: "Comparing every row with the backup",
     Step.REPLAY: "Rolling forward along the log",
     Step.PREPARE: "Preparing the cut-over",
     Step.DRAIN: "Waiting for older transactions",
@@ -40,8 +40,8 @@ RESTORE_STEPS: Final[Mapping[StrEnum, str]] = {
     Step.COMPLETE: "Recording it",
 }
 REHEARSAL_STEPS: Final[Mapping[StrEnum, str]] = {
-    RehearsalStep.CHECK: "Checking the file to its last byte",
-    RehearsalStep.LOAD: "Loading beside the instance",
+    RehearsalStep.CHECK: "Checking the present state",
+    RehearsalStep.LOAD: "Checking the file to its last byte, loading it beside the instance",
     RehearsalStep.INDEXES: "Building the indexes",
     RehearsalStep.COMPARE: "Comparing every row with the backup",
     RehearsalStep.REPLAY: "Rolling forward along the log",

@@ -90,6 +90,7 @@ def is_over(scene: Scene) -> bool:
 POINTS: Final = [
     "restore.step.fence",
     "restore.step.load",
+    "restore.step.prepare",
     "restore.step.cut_over",
     "restore.cut_over.uncommitted",
     "restore.abort.staging_dropped",
@@ -112,7 +113,7 @@ def test_nothing_of_a_paused_process_gets_through_after_another_recovered(
     attempt = scene.attempt()
     if point == "restore.abort.staging_dropped":
         scene.stop_then(
-            "restore.step.load", point, lambda: live.services.restores.cancel(scene.restore_id())
+            "restore.step.prepare", point, lambda: live.services.restores.cancel(scene.restore_id())
         )
     elif point == "relay.sent":
         scene.stop_then("restore.step.fence", point, scene.wait_relayed)

@@ -62,7 +62,7 @@ def undone(scene: Scene, point: str) -> Attempt:
 def cancelled(scene: Scene, point: str) -> Attempt:
     attempt = scene.attempt()
     scene.stop_then(
-        "restore.step.load",
+        "restore.step.prepare",
         point,
         lambda: scene.live.services.restores.cancel(scene.restore_id()),
     )
@@ -72,7 +72,7 @@ def cancelled(scene: Scene, point: str) -> Attempt:
 def abandoned(scene: Scene, point: str) -> Attempt:
     """Its process dies behind the fence, and the next one ends it: there it is stopped."""
     attempt = scene.attempt()
-    scene.stop_then("restore.step.load", point, lambda: scene.crashing.kill("restore"))
+    scene.stop_then("restore.step.prepare", point, lambda: scene.crashing.kill("restore"))
     return attempt
 
 
@@ -91,7 +91,7 @@ def abandoned_without_a_projector(scene: Scene, point: str) -> Attempt:
         os.kill(attempt.paused, signal.SIGSTOP)
         scene.crashing.kill("restore")
 
-    scene.stop_then("restore.step.load", point, die)
+    scene.stop_then("restore.step.prepare", point, die)
     return attempt
 
 
@@ -194,7 +194,7 @@ def test_whatever_dies_it_ends_once_and_whole(
 
 @pytest.mark.parametrize("to", ["another one of the same key", "half of it"])
 def test_an_archive_that_changes_while_it_is_read_is_not_restored(scene: Scene, to: str) -> None:
-    """It was checked, the fence stands, and then the stored object is replaced."""
+    """It was asked for, the service is about to read it, and then the object is replaced."""
     stored = scene.live.stack.state / "backups" / object_name(scene.backup["backup_id"])
     kept = stored.read_bytes()
     attempt = scene.attempt()
@@ -209,7 +209,7 @@ def test_an_archive_that_changes_while_it_is_read_is_not_restored(scene: Scene, 
         ended = wait_ended(scene)
     finally:
         stored.write_bytes(kept)
-    assert ended["state"] == "aborted", ended
+    assert ended["state"] == "failed", ended
     expected = {ArchiveTruncated, ArchiveDamaged} if to == "half of it" else {ArchiveAltered}
     assert ended["error"]["code"] in {error.code for error in expected}
     assert_sound(scene, attempt, ended, rude, offset)

@@ -14,8 +14,10 @@ from uuid import uuid4
 import pytest
 
 from restore_service import events as ev
+from restore_service.staging import staging_name
 from shared.archive.age import EncryptWriter, HybridIdentity
 from shared.archive.keyfile import KeyFile
+from shared.database import Lock, try_lock, unlock
 from shared.errors import (
     AnotherInstance,
     ArchiveAltered,
@@ -233,26 +235,24 @@ def test_a_key_is_nowhere_after_a_refused_or_a_finished_restore(
 class TestAbort:
     """A failure behind the fence: Aborted, and the events behind the fence count again."""
 
-    @pytest.fixture
-    def blocked(self, live: Live) -> Iterator[None]:
-        """Take the right to make the staging schema away."""
-        with live.admin() as conn:
-            (name,) = conn.execute("SELECT current_database()").fetchone() or ("",)
-            (owner,) = conn.execute(
-                "SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'instance'"
-            ).fetchone() or ("",)
-            take = f'REVOKE CREATE ON DATABASE "{name}" FROM {owner}'
-            give = f'GRANT CREATE ON DATABASE "{name}" TO {owner}'
-            conn.execute(take.encode())
-            yield
-            conn.execute(give.encode())
-
-    @pytest.mark.usefixtures("blocked")
     def test_the_instance_stays_and_the_fence_falls(self, live: Live) -> None:
         backup, key = live.backup()
         live.add_project(f"kept-{uuid4().hex[:6]}")
         digest, epoch, schemas = live.digest(), live.position().epoch, live.state()[1]
-        ended = live.restore(backup, key)
+        with live.admin() as conn:
+            # As a running backup does: the restore has loaded everything, and waits.
+            assert try_lock(conn, Lock.GUARD, shared=True)
+            asked = live.start(key, backup_id=backup["backup_id"])["restore_id"]
+            eventually(
+                lambda: (
+                    live.services.restores.get(asked).get("step") == "waiting for a running backup"
+                ),
+                "everything is loaded",
+            )
+            assert not live.position().fenced
+            conn.execute(f"DROP SCHEMA {staging_name(asked)} CASCADE".encode())
+            unlock(conn, Lock.GUARD, shared=True)
+        ended = live.services.restores.wait(asked)
         assert ended["state"] == "aborted", ended
         assert ended["error"]["hint"]
         eventually(lambda: not live.position().fenced, "the fence falls")
