@@ -48,6 +48,10 @@ class RestoreSettings(Section):
         default=60, gt=0, le=3600,
         description="How long the locks are tried for; sessions in the way are ended at half of it.",
     )  # fmt: skip
+    hashers: int = Field(
+        default=2, ge=1, le=64,
+        description="How many processes hash the rows of what was loaded; as many cores as may be used.",
+    )  # fmt: skip
     undo_window_s: int = Field(
         default=86_400, ge=0, description="How long the replaced state is kept."
     )

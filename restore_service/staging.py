@@ -16,7 +16,7 @@ from shared.archive.manifest import Manifest
 from shared.archive.verify import KEYRING
 from shared.database import Connection
 from shared.errors import KeyringError, ManifestMismatch, RestoreFailedError
-from shared.instance.digest import InstanceDigest, digest_schema
+from shared.instance.digest import InstanceDigest
 from shared.instance.keyring import RootKey
 from shared.instance.migrate import migrate
 from shared.instance.position import LogPosition, write_position
@@ -60,12 +60,8 @@ def owner_connection(dsn: str) -> Connection:
     return conn
 
 
-def compare_with_manifest(conn: Connection, schema: str, manifest: Manifest) -> InstanceDigest:
-    """Compute what PostgreSQL now holds and compare it with the manifest, row by row.
-
-    Raises ManifestMismatch.
-    """
-    found = digest_schema(conn, schema)
+def compare_with_manifest(found: InstanceDigest, manifest: Manifest) -> None:
+    """Compare what PostgreSQL now holds, row by row, with the manifest. Raises ManifestMismatch."""
     for name, entry in manifest.tables.items():
         table = found.tables[name]
         if (table.rows, table.digest) != (entry.rows, entry.digest):
@@ -75,7 +71,6 @@ def compare_with_manifest(conn: Connection, schema: str, manifest: Manifest) -> 
             )
     if found.digest != manifest.digest:
         raise ManifestMismatch("the loaded state has not the digest of the manifest")
-    return found
 
 
 def prepare_takeover(conn: Connection, schema: str, position: LogPosition) -> None:

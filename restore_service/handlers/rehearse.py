@@ -21,6 +21,7 @@ from restore_service.checks import (
 from restore_service.context import AcceptedRehearsal, RestoreContext
 from restore_service.dependents import check_dependents
 from restore_service.handlers.end_rehearsal import complete_rehearsal, end_rehearsal
+from restore_service.hashing import Hashing, digest_loaded, table_bytes
 from restore_service.loading import load_archive, roll_forward
 from restore_service.rehearsal import events as ev
 from restore_service.rehearsal.chain import Goal, plan_goal
@@ -33,7 +34,7 @@ from shared.crashpoints import CrashPoint
 from shared.database import Connection
 from shared.errors import DependentObjects, RestoreFailedError, SecrynError
 from shared.eventstore import EventMeta
-from shared.instance.digest import InstanceDigest, digest_schema
+from shared.instance.digest import InstanceDigest
 from shared.instance.migrate import create_constraints, migrate, newest_version
 from shared.instance.position import first_position
 
@@ -135,9 +136,10 @@ def _load(
             run.step(RehearsalStep.INDEXES)
             create_constraints(conn, schema, checked.facts["schema_version"])
         LOADED.reach()
-        run.step(RehearsalStep.COMPARE)
-        found = compare_with_manifest(conn, schema, checked.manifest)
-        state = _at_newest_version(conn, schema, found)
+        run.step(RehearsalStep.COMPARE, table_bytes(conn, schema))
+        found = _digest(run, conn, schema)
+        compare_with_manifest(found, checked.manifest)
+        state = _at_newest_version(run, conn, schema, found)
         rows = {name: table.rows for name, table in found.tables.items()}
         proof: dict[str, Any] = {
             "digest": found.digest, "tables": rows, "equal": True, "roll_forward": None,
@@ -165,18 +167,25 @@ def _note_checked(
     return goal
 
 
-def _at_newest_version(conn: Connection, schema: str, found: InstanceDigest) -> InstanceDigest:
+def _digest(run: RehearsalRun, conn: Connection, schema: str) -> InstanceDigest:
+    hashing = Hashing.by(run.context.settings, rehearsing=True)
+    return digest_loaded(conn, schema, hashing, run.advance)
+
+
+def _at_newest_version(
+    run: RehearsalRun, conn: Connection, schema: str, found: InstanceDigest
+) -> InstanceDigest:
     """Migrate as a restore does; what the log is folded into is of the newest version, too."""
     with conn.transaction():
         migrate(conn, schema)
-    return found if found.schema_version == newest_version() else digest_schema(conn, schema)
+    return found if found.schema_version == newest_version() else _digest(run, conn, schema)
 
 
 def _roll_forward(run: RehearsalRun, conn: Connection, schema: str, goal: Goal) -> dict[str, Any]:
     run.step(RehearsalStep.REPLAY, goal.way.offsets)
     rolled = roll_forward(run.context, goal.way, conn, schema, run.advance)
     run.step(RehearsalStep.COMPARE_END)
-    return rolled | goal.compare(digest_schema(conn, schema))
+    return rolled | goal.compare(_digest(run, conn, schema))
 
 
 def _outcome(proof: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from restore_service.checks import (
 )
 from restore_service.context import AcceptedRestore
 from restore_service.fence import Fence, staged_position
+from restore_service.hashing import Hashing, digest_loaded, table_bytes
 from restore_service.loading import load_archive, roll_forward
 from restore_service.notice import give_notice
 from restore_service.replace import (
@@ -117,8 +118,9 @@ def _load(run: Run, accepted: AcceptedRestore) -> tuple[CheckedArchive, dict[str
             create_constraints(conn, schema, checked.facts["schema_version"])
             LOAD_OPEN.reach()
         STAGED.reach()
-        run.step(Step.COMPARE)
-        found = compare_with_manifest(conn, schema, checked.manifest)
+        run.step(Step.COMPARE, table_bytes(conn, schema))
+        found = digest_loaded(conn, schema, Hashing.by(context.settings), run.advance)
+        compare_with_manifest(found, checked.manifest)
         analyze(conn, schema)
     return checked, _proof(found)
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import psycopg
 
+from restore_service.hashing import Hashing, digest_loaded
 from restore_service.rehearsal.chain import differing, rows_and_digests
 from restore_service.rehearsal.run import RehearsalRun, RehearsalStep
 from restore_service.rehearsal.scratch import scratch_schema
@@ -17,7 +18,7 @@ from shared.errors import (
     LogLost,
     MessageUnreadable,
 )
-from shared.instance.digest import InstanceDigest, digest_schema
+from shared.instance.digest import InstanceDigest
 from shared.instance.migrate import migrate
 from shared.instance.replay import Replayed, replay
 from shared.messages.topics import INSTANCE_EVENTS
@@ -67,7 +68,8 @@ def _fold(run: RehearsalRun, way: Way) -> tuple[Replayed, InstanceDigest]:
                 conn, schema, reader, context.issuers, way.stretches, on_progress=run.advance
             )
         run.step(RehearsalStep.COMPARE_FOLD)
-        return replayed, digest_schema(conn, schema)
+        hashing = Hashing.by(context.settings, rehearsing=True)
+        return replayed, digest_loaded(conn, schema, hashing, run.advance)
 
 
 def _cannot_tell(code: str, message: str) -> dict[str, Any]:

@@ -66,6 +66,11 @@ class TableDigest:
         self._sum += other._sum
         self.rows += other.rows
 
+    @property
+    def row_sum(self) -> int:
+        """Return the sum of the rows' SHA-512 values, as ``of`` takes it."""
+        return self._sum
+
     def hexdigest(self, name: str) -> str:
         """Return the digest of the table ``name`` with the rows so far, 64 hex digits."""
         total = (self._sum & _MASK).to_bytes(_MODULUS_BYTES, "big")

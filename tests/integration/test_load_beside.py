@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from restore_service import events as ev
-from restore_service import space
+from restore_service import hashing, space
 from restore_service.commands import RestoreInstance
 from restore_service.context import AcceptedRestore, RestoreContext
 from restore_service.handlers.run_accepted import run_accepted
+from restore_service.hashing import Hashing, digest_loaded
 from restore_service.staging import leftover_schemas
 from shared.archive import members
 from shared.archive.copybinary import encode_stream, encode_tuple
@@ -21,10 +23,14 @@ from shared.archive.keyfile import KeyFile
 from shared.errors import (
     ArchiveDamaged,
     ArchiveMalformed,
+    Cancelled,
     ManifestMismatch,
+    PostgresUnavailable,
     RestoreNoSpace,
     SignerUntrusted,
 )
+from shared.instance.digest import InstanceDigest, digest_schema
+from tests.plugins.instance import eventually
 from tests.plugins.postgres import TestPostgres
 from tests.restoring import Restoring
 from tests.unit.archive.building import (
@@ -130,3 +136,59 @@ def test_where_the_space_ends_during_the_load_it_is_given_up(
     context = restoring.with_restore_settings(database_folder=tmp_path)
     code = restore(restoring, context, large.data, large.key)
     assert code == RestoreNoSpace.code
+
+
+class TestHashing:
+    """Rows are hashed in processes of their own; whatever becomes of those, none is left."""
+
+    @pytest.fixture(autouse=True)
+    def filled(self, restoring: Restoring, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.setattr(hashing, "ALONE_BYTES", 0)
+        monkeypatch.setattr(hashing, "RANGE_PAGES", 2)
+        with psycopg.connect(restoring.place.dsn("secryn_projector")) as conn:
+            conn.execute(
+                "INSERT INTO instance.projects SELECT gen_random_uuid(), 'p' || n, '', now(), 'me' "
+                "FROM generate_series(1, 1000) n"
+            )
+        yield
+
+        def nobody_reads() -> bool:
+            with psycopg.connect(restoring.place.dsn()) as conn:
+                row = conn.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%' "
+                    "AND datname = current_database() AND usename = 'secryn_restore'"
+                ).fetchone()
+            return row == (0,)
+
+        eventually(nobody_reads, "their sessions are over")
+
+    def found(
+        self, restoring: Restoring, on_hashed: hashing.OnHashed = lambda *_: None
+    ) -> InstanceDigest:
+        dsn = restoring.context.settings.postgres.dsn
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            by = Hashing(dsn, processes=2, rehearsing=False)
+            return digest_loaded(conn, "instance", by, on_hashed)
+
+    def test_shared_out_it_is_the_digest_of_the_whole(self, restoring: Restoring) -> None:
+        told: list[tuple[int, int]] = []
+        with psycopg.connect(restoring.place.dsn()) as conn:
+            whole = digest_schema(conn, "instance")
+        assert self.found(restoring, lambda *at: told.append(at)) == whole
+        assert told[-1][1] == sum(table.rows for table in whole.tables.values()) >= 1000
+
+    def test_whoever_watches_may_end_it(self, restoring: Restoring) -> None:
+        def cancel(*_: int) -> None:
+            raise Cancelled("no more")
+
+        with pytest.raises(Cancelled):
+            self.found(restoring, cancel)
+
+    def test_a_session_that_is_lost_is_a_postgres_that_is_away(self, restoring: Restoring) -> None:
+        lost = Hashing("host=127.0.0.1 port=1", processes=1, rehearsing=False)
+        dsn = restoring.context.settings.postgres.dsn
+        with (
+            psycopg.connect(dsn, autocommit=True) as conn,
+            pytest.raises(PostgresUnavailable),
+        ):
+            digest_loaded(conn, "instance", lost, lambda *_: None)

@@ -1,0 +1,69 @@
+"""``python -m restore_service.hasher``: hash rows of tables in a process of its own.
+
+One process hashes rows on one core. restore_service starts a few of these, and gives them ranges of
+the tables that it loaded: on standard input a JSON document a line, first the session to open, then
+a COPY each; on standard output the answers, in order. It ends with its input, that is with the
+process that started it. It is given no key: it reads what PostgreSQL holds.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import IO, Any, Final, LiteralString, cast
+
+import psycopg
+from psycopg import sql
+
+from shared.copyout import copy_rows
+from shared.database import Lock, try_lock
+from shared.instance.digest import TableDigest
+
+DSN: Final = "dsn"
+ROLE: Final = "role"
+# The session is that of a rehearsal: no cut-over waits for it.
+REHEARSING: Final = "rehearsing"
+QUERY: Final = "query"
+ROWS: Final = "rows"
+SUM: Final = "sum"
+FAULT: Final = "fault"
+# Whether it is the connection that failed.
+LOST: Final = "lost"
+
+Json = dict[str, Any]
+
+
+def serve(asked: IO[str], answers: IO[str]) -> None:
+    """Answer until ``asked`` ends, or something failed."""
+    try:
+        for answer in _answers(asked):
+            _say(answers, answer)
+    except psycopg.Error as error:
+        # The server's own message may repeat a value.
+        lost = isinstance(error, psycopg.OperationalError)
+        _say(answers, {FAULT: type(error).__name__, LOST: lost})
+
+
+def _answers(asked: IO[str]) -> Iterator[Json]:
+    session: Json = json.loads(asked.readline())
+    with psycopg.connect(session[DSN], autocommit=True, connect_timeout=10) as conn:
+        if session[ROLE] is not None:
+            conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(session[ROLE])))
+        if session[REHEARSING]:
+            try_lock(conn, Lock.REHEARSING, shared=True)
+        for line in asked:
+            # restore_service wrote it, from the catalogue.
+            query = sql.SQL(cast(LiteralString, json.loads(line)[QUERY]))
+            digest = TableDigest()
+            digest.add_all(copy_rows(conn, sql.Composed([query])))
+            yield {ROWS: digest.rows, SUM: format(digest.row_sum, "x")}
+
+
+def _say(answers: IO[str], answer: Json) -> None:
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    serve(sys.stdin, sys.stdout)
