@@ -4,6 +4,8 @@ One process hashes rows on one core. restore_service starts a few of these, and 
 the tables that it loaded: on standard input a JSON document a line, first the session to open, then
 a COPY each; on standard output the answers, in order. It ends with its input, that is with the
 process that started it. It is given no key: it reads what PostgreSQL holds.
+
+What it imports it imports for every restore: little.
 """
 
 from __future__ import annotations
@@ -11,19 +13,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from typing import IO, Any, Final, LiteralString, cast
+from typing import IO, Any, Final
 
 import psycopg
 from psycopg import sql
 
 from shared.copyout import copy_rows
-from shared.database import Lock, try_lock
 from shared.instance.digest import TableDigest
 
 DSN: Final = "dsn"
-ROLE: Final = "role"
-# The session is that of a rehearsal: no cut-over waits for it.
-REHEARSING: Final = "rehearsing"
+# Statements that the session begins with.
+FIRST: Final = "first"
 QUERY: Final = "query"
 ROWS: Final = "rows"
 SUM: Final = "sum"
@@ -48,16 +48,17 @@ def serve(asked: IO[str], answers: IO[str]) -> None:
 def _answers(asked: IO[str]) -> Iterator[Json]:
     session: Json = json.loads(asked.readline())
     with psycopg.connect(session[DSN], autocommit=True, connect_timeout=10) as conn:
-        if session[ROLE] is not None:
-            conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(session[ROLE])))
-        if session[REHEARSING]:
-            try_lock(conn, Lock.REHEARSING, shared=True)
+        for statement in session[FIRST]:
+            conn.execute(_statement(statement))
         for line in asked:
-            # restore_service wrote it, from the catalogue.
-            query = sql.SQL(cast(LiteralString, json.loads(line)[QUERY]))
             digest = TableDigest()
-            digest.add_all(copy_rows(conn, sql.Composed([query])))
+            digest.add_all(copy_rows(conn, _statement(json.loads(line)[QUERY])))
             yield {ROWS: digest.rows, SUM: format(digest.row_sum, "x")}
+
+
+def _statement(text: Any) -> sql.Composed:
+    """Return what restore_service wrote, from the catalogue, as what psycopg takes."""
+    return sql.Composed([sql.SQL(text)])
 
 
 def _say(answers: IO[str], answer: Json) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from psycopg import sql
 
@@ -18,7 +18,7 @@ from restore_service.rights import owner_of
 from restore_service.settings import RestoreServiceSettings
 from restore_service.staging import INSTANCE
 from shared.copyout import copy_rows
-from shared.database import Connection
+from shared.database import LOCK_SPACE, Connection, Lock
 from shared.errors import PostgresUnavailable, RestoreFailedError
 from shared.instance.digest import InstanceDigest, TableDigest, TableState, digest_query
 from shared.instance.migrate import schema_version
@@ -116,10 +116,10 @@ def _hash_alone(conn: Connection, ranges: Sequence[_Range]) -> _Hashed:
 def _hash_shared(conn: Connection, ranges: Sequence[_Range], hashing: Hashing) -> _Hashed:
     """Yield ranges with their digests, as they become known; None where one has to wait."""
     with ExitStack() as stack, selectors.DefaultSelector() as answers:
-        role, left = owner_of(conn, INSTANCE), iter(ranges)
+        session, left = _session(conn, hashing), iter(ranges)
         asked: dict[_Hasher, _Range] = {}
         for _ in range(min(hashing.processes, len(ranges))):
-            process = stack.enter_context(_Hasher(hashing, role))
+            process = stack.enter_context(_Hasher(session))
             answers.register(process.stdout, selectors.EVENT_READ, process)
             asked[process] = next(left)
             process.ask(asked[process].query.as_string(conn))
@@ -136,10 +136,20 @@ def _hash_shared(conn: Connection, ranges: Sequence[_Range], hashing: Hashing) -
                 yield done, digest
 
 
+def _session(conn: Connection, hashing: Hashing) -> dict[str, Any]:
+    """Return what a process is told of the session that it opens."""
+    first = []
+    if (role := owner_of(conn, INSTANCE)) is not None:
+        first.append(sql.SQL("SET ROLE {}").format(sql.Identifier(role)).as_string(conn))
+    if hashing.rehearsing:
+        first.append(f"SELECT pg_advisory_lock_shared({LOCK_SPACE}, {Lock.REHEARSING})")
+    return {hasher.DSN: hashing.dsn, hasher.FIRST: first}
+
+
 class _Hasher:
     """One process that hashes rows: a question at a time, and its answer."""
 
-    def __init__(self, hashing: Hashing, role: str | None) -> None:
+    def __init__(self, session: dict[str, Any]) -> None:
         # Our own modules are found as this process found them, and nowhere else.
         safe_path = ["-P"] if sys.flags.safe_path else []
         self._process = subprocess.Popen(
@@ -153,8 +163,7 @@ class _Hasher:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._stdin, self.stdout = self._process.stdin, self._process.stdout
-        session = {hasher.DSN: hashing.dsn, hasher.ROLE: role}
-        self._say(session | {hasher.REHEARSING: hashing.rehearsing})
+        self._say(session)
 
     def __enter__(self) -> Self:
         return self
@@ -178,7 +187,7 @@ class _Hasher:
             raise PostgresUnavailable(what) if answer[hasher.LOST] else RestoreFailedError(what)
         return TableDigest.of(int(answer[hasher.SUM], 16), answer[hasher.ROWS])
 
-    def _say(self, document: dict[str, object]) -> None:
+    def _say(self, document: dict[str, Any]) -> None:
         try:
             self._stdin.write(json.dumps(document) + "\n")
             self._stdin.flush()

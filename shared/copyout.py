@@ -10,13 +10,15 @@ import psycopg
 from psycopg import pq, sql
 
 HEADER_BYTES = 19
-TRAILER = b"\xff\xff"
+# The trailer; a tuple is longer.
+TRAILER_BYTES = 2
 
 
-def copy_rows(conn: psycopg.Connection[Any], query: sql.Composed) -> Iterator[bytes]:
+def copy_rows(conn: psycopg.Connection[Any], query: sql.Composed) -> Iterator[memoryview]:
     """Yield the tuples of a binary COPY TO STDOUT, in the transaction that ``conn`` is in.
 
-    libpq hands over one row a message; header and trailer are left out. Raises psycopg.Error.
+    libpq hands over one row a message; header and trailer are left out. A view keeps its row, and
+    nothing else, for as long as it is held. Raises psycopg.Error.
     """
     pgconn = conn.pgconn
     result = pgconn.exec_(query.as_bytes(conn))
@@ -31,11 +33,10 @@ def copy_rows(conn: psycopg.Connection[Any], query: sql.Composed) -> Iterator[by
             continue
         if size < 0:
             break
-        row = bytes(data)
         if first:
-            row, first = row[HEADER_BYTES:], False
-        if row and row != TRAILER:
-            yield row
+            data, first = data[HEADER_BYTES:], False
+        if len(data) > TRAILER_BYTES:
+            yield data
     _finish(conn)
 
 

@@ -165,7 +165,7 @@ def _copy_keyring(conn: Connection, part_range: ReadRange, root: RootKey, emit: 
     index = wrapped_index(part_range.table)
     stream, digest = bytearray(HEADER), TableDigest()
     for row in _rows(conn, part_range):
-        fields = split_fields(row)
+        fields = split_fields(bytes(row))
         wrapped, check_value = fields[index] or b"", fields[index + 1] or b""
         fields[index] = root.unwrap(wrapped, check_value)
         stream += encode_tuple(fields)
@@ -173,7 +173,7 @@ def _copy_keyring(conn: Connection, part_range: ReadRange, root: RootKey, emit: 
     emit(stream, digest)
 
 
-def _rows(conn: Connection, part_range: ReadRange) -> Iterator[bytes]:
+def _rows(conn: Connection, part_range: ReadRange) -> Iterator[memoryview]:
     try:
         yield from copy_rows(conn, part_range.query())
     except psycopg.Error as error:

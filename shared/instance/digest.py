@@ -49,7 +49,7 @@ class TableDigest:
         self._sum += int.from_bytes(hashlib.sha512(tuple_bytes).digest(), "big")
         self.rows += 1
 
-    def add_all(self, tuples: Iterable[bytes]) -> None:
+    def add_all(self, tuples: Iterable[bytes | memoryview]) -> None:
         """Take in many rows; what is done for each is what most of a proof's time goes to."""
         # A copy of a fresh state is made faster than a fresh state.
         fresh, from_bytes, row_sum, rows = hashlib.sha512().copy, int.from_bytes, 0, 0
