@@ -12,7 +12,7 @@ from restore_service.checks import CheckedArchive, judge_archive, opened_archive
 from restore_service.context import AcceptedRehearsal, AcceptedRestore, RestoreContext
 from restore_service.rollforward import Way
 from restore_service.space import SpaceWatch
-from restore_service.staging import check_keyring, empty_schema
+from restore_service.staging import check_keyring, empty_schema, migrate_forward
 from shared.archive.copybinary import encode_stream, encode_tuple, split_tuples
 from shared.archive.manifest import Manifest
 from shared.archive.reader import Part, read_ahead
@@ -20,7 +20,7 @@ from shared.archive.verify import KEYRING, KEYRING_DATA_KEY, split_key
 from shared.database import Connection
 from shared.errors import ArchiveError, ArchiveMalformed
 from shared.instance.keyring import RootKey
-from shared.instance.migrate import create_tables, migrate
+from shared.instance.migrate import create_tables
 from shared.instance.replay import replay
 from shared.instance.retrace import BEGINNING
 from shared.instance.tables import list_tables
@@ -151,7 +151,7 @@ def roll_forward(
     """
     topic = context.kafka.topic(INSTANCE_EVENTS)
     with conn.transaction(), context.kafka.log_reader(topic) as reader:
-        migrate(conn, schema)
+        migrate_forward(conn, schema)
         if way.base == BEGINNING:
             empty_schema(conn, schema)
         replayed = replay(

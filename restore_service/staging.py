@@ -18,7 +18,7 @@ from shared.database import Connection
 from shared.errors import KeyringError, ManifestMismatch, RestoreFailedError
 from shared.instance.digest import InstanceDigest
 from shared.instance.keyring import RootKey
-from shared.instance.migrate import migrate
+from shared.instance.migrate import migrate, schema_version
 from shared.instance.position import LogPosition, write_position
 from shared.instance.tables import list_tables
 
@@ -73,9 +73,20 @@ def compare_with_manifest(found: InstanceDigest, manifest: Manifest) -> None:
         raise ManifestMismatch("the loaded state has not the digest of the manifest")
 
 
+def migrate_forward(conn: Connection, schema: str) -> None:
+    """Migrate a loaded or a kept state forward.
+
+    Raises RestoreFailedError when somebody dropped it meanwhile: migrations alone would make it
+    anew, and empty.
+    """
+    if schema_version(conn, schema) == 0:
+        raise RestoreFailedError(f"the schema {schema} is gone")
+    migrate(conn, schema)
+
+
 def prepare_takeover(conn: Connection, schema: str, position: LogPosition) -> None:
     """Migrate forward, give the rights of the present schema, write the position."""
-    migrate(conn, schema)
+    migrate_forward(conn, schema)
     if owner_of(conn, INSTANCE) is not None:
         copy_rights(conn, INSTANCE, schema)
     write_position(conn, replace(position, skipped={}), schema)

@@ -29,13 +29,19 @@ from restore_service.rehearsal.equivalence import fold_and_compare
 from restore_service.rehearsal.run import RehearsalRun, RehearsalStep
 from restore_service.rehearsal.scratch import scratch_schema
 from restore_service.space import SpaceWatch, full_disk_named
-from restore_service.staging import INSTANCE, analyze, compare_with_manifest, prepare_takeover
+from restore_service.staging import (
+    INSTANCE,
+    analyze,
+    compare_with_manifest,
+    migrate_forward,
+    prepare_takeover,
+)
 from shared.crashpoints import CrashPoint
 from shared.database import Connection
 from shared.errors import DependentObjects, RestoreFailedError, SecrynError
 from shared.eventstore import EventMeta
 from shared.instance.digest import InstanceDigest
-from shared.instance.migrate import create_constraints, migrate, newest_version
+from shared.instance.migrate import create_constraints, newest_version
 from shared.instance.position import first_position
 
 log = structlog.get_logger(__name__)
@@ -177,7 +183,7 @@ def _at_newest_version(
 ) -> InstanceDigest:
     """Migrate as a restore does; what the log is folded into is of the newest version, too."""
     with conn.transaction():
-        migrate(conn, schema)
+        migrate_forward(conn, schema)
     return found if found.schema_version == newest_version() else _digest(run, conn, schema)
 
 

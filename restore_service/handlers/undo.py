@@ -23,6 +23,7 @@ from restore_service.run import Run, Step
 from restore_service.staging import (
     before_name,
     leftover_schemas,
+    migrate_forward,
     owner_connection,
     prepare_takeover,
 )
@@ -30,7 +31,6 @@ from shared.crashpoints import CrashPoint
 from shared.database import Connection, postgres_faults
 from shared.errors import NotUndoable
 from shared.eventstore import NewEvent
-from shared.instance.migrate import migrate
 from shared.instance.position import read_position
 from shared.instance.replay import replay
 from shared.instance.retrace import Base
@@ -113,7 +113,7 @@ def _prepare(run: Run, undone: Restore, fence: Fence) -> None:
         owner_connection(context.settings.postgres.dsn) as conn,
         conn.transaction(),
     ):
-        migrate(conn, kept)
+        migrate_forward(conn, kept)
         _catch_up(run, undone, conn, identity)
         prepare_takeover(conn, kept, staged_position(fence, run.id, identity))
     PREPARED.reach()
