@@ -1,4 +1,4 @@
-"""One replica of backup_service on a clock that a test sets: ``python -m tests.replica CONFIG CLOCK``.
+"""Replicas of backup_service, each a process of its own, on a clock that a test sets.
 
 replicas = Replicas(backing, clock, tmp_path)   # nothing runs yet
 replicas.start()                                # another process of the same place
@@ -8,11 +8,10 @@ replicas.pids                                   # of those that live
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import tomli_w
@@ -24,7 +23,10 @@ from shared.crashpoints import ENV
 from shared.logs import configure_logs
 from shared.secretfiles import write_secret_file
 from shared.settings import load_settings
+from tests import forked
 from tests.backing import ISSUER, Backing
+
+forked.preload(__name__)
 
 
 class FileClock:
@@ -56,7 +58,7 @@ class Replicas:
         self._backing = backing
         self._clock = clock
         self._folder = folder
-        self._running: dict[int, subprocess.Popen[bytes]] = {}
+        self._running: dict[int, ForkServerProcess] = {}
         self._write_lists()
 
     def _write_lists(self) -> None:
@@ -74,25 +76,19 @@ class Replicas:
         document["http"]["port"] = port
         config = self._folder / f"replica-{port}.toml"
         write_secret_file(config, tomli_w.dumps(document).encode())
-        with (self._folder / f"replica-{port}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.replica", str(config), str(self._clock.path)],
-                stdout=log,
-                stderr=log,
-                env={**os.environ, ENV: str(self.points)},
-            )
+        log = self._folder / f"replica-{port}.log"
+        process = forked.start(_serve, config, self._clock.path, log, self.points)
+        assert process.pid is not None
         self._running[process.pid] = process
         return process.pid
 
     @property
     def pids(self) -> set[int]:
-        return {pid for pid, process in self._running.items() if process.poll() is None}
+        return {pid for pid, process in self._running.items() if process.is_alive()}
 
     def kill(self, pid: int) -> None:
         """Send SIGKILL to a replica of ours."""
-        process = self._running.pop(pid)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        forked.kill(self._running.pop(pid))
 
     def close(self) -> None:
         with ExitStack() as stack:
@@ -100,7 +96,12 @@ class Replicas:
                 stack.callback(self.kill, pid)
 
 
-if __name__ == "__main__":
+def _serve(config: Path, clock: Path, log: Path, points: Path) -> None:
+    """Be a replica until somebody ends it."""
+    os.environ[ENV] = str(points)
+    with log.open("wb") as output:
+        os.dup2(output.fileno(), sys.stdout.fileno())
+        os.dup2(output.fileno(), sys.stderr.fileno())
     configure_logs("backup_service")
-    settings = load_settings(BackupServiceSettings, Path(sys.argv[1]))
-    sys.exit(run(settings, FileClock(Path(sys.argv[2]))))
+    settings = load_settings(BackupServiceSettings, config)
+    sys.exit(run(settings, FileClock(clock)))

@@ -5,9 +5,7 @@ A process of its own does it, is stopped at the point and killed; another one do
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,6 +24,7 @@ from shared.archive.age import HybridIdentity, open_sealed
 from shared.client import KeyRequest, take_key
 from shared.crashpoints import ENV, CrashPoint
 from shared.errors import KeyAlreadyViewed, KeyExpired
+from tests import forked
 from tests.clock import HandClock
 from tests.keeping import KEY, created, offline_context, own
 from tests.plugins.faults import Points
@@ -34,9 +33,7 @@ from tests.plugins.postgres import TestPostgres
 VIEWER: Final = Requester("anna", frozenset({"view_key"}), "test", "corr-2", unattended=True)
 REQUEST: Final = UUID("8a0a6f9e-0f5e-4e0f-9b70-3c3c2a0f6f11")
 IDENTITY: Final = HybridIdentity(bytes(range(32)))
-# A server that has everything imported: each process is a copy of it, within a moment.
-PROCESSES: Final = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.faults.test_key_watch_killed"])
+forked.preload(__name__)
 
 WATCHED: Final = sorted(
     name for name in CrashPoint.declared if name.startswith(("keys.warn.", "keys.expire."))
@@ -104,12 +101,9 @@ class Scene:
     def killed_at(self, point: str, work: Callable[..., None], *arguments: object) -> None:
         """Kill a process that does ``work`` at a point."""
         self.points.arm(point)
-        process = PROCESSES.Process(target=work, args=arguments, daemon=True)
-        process.start()
+        process = forked.start(work, *arguments)
         self.points.wait(point)
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.join(20)
+        forked.kill(process)
         self.points.release()
 
     def told(self) -> list[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -23,15 +21,14 @@ from backup_service.handlers.tend_backups import tend_backups
 from backup_service.verification import worker
 from backup_service.verification.worker import verify_next
 from shared.crashpoints import ENV, CrashPoint
+from tests import forked
 from tests.clock import HandClock
 from tests.integration.test_verification import ADMIN, events, stored, verified
 from tests.keeping import offline_context, own
 from tests.plugins.faults import Points
 from tests.plugins.postgres import TestPostgres
 
-# A server that has everything imported: each process is a copy of it, within a moment.
-PROCESSES: Final = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.faults.test_verification_killed"])
+forked.preload(__name__)
 READ_BACK: Final = sorted(
     name for name in CrashPoint.declared if name.startswith(("backup.verify.", "backup.verification."))
 )  # fmt: skip
@@ -114,9 +111,7 @@ def test_a_process_that_dies_leaves_nothing_half_and_the_next_one_does_it_once(
             return
         done = point == "backup.verify.committed"
         assert verified(context) == ([backup_id] if done else [])
-        again = PROCESSES.Process(target=read_back, args=(dsn, tmp_path, None), daemon=True)
-        again.start()
-        again.join(60)
+        forked.start(read_back, dsn, tmp_path, None).join(60)
         assert verified(context) == [backup_id]
         assert len(events(context, ev.DAMAGED)) == 0
         (event,) = events(context, ev.VERIFIED)
@@ -128,12 +123,9 @@ def test_a_process_that_dies_leaves_nothing_half_and_the_next_one_does_it_once(
 def killed_at(points: Points, point: str, work: Callable[..., None], *arguments: object) -> None:
     """Kill a process that does ``work`` at a point."""
     points.arm(point)
-    process = PROCESSES.Process(target=work, args=arguments, daemon=True)
-    process.start()
+    process = forked.start(work, *arguments)
     points.wait(point)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.join(20)
+    forked.kill(process)
     points.release()
 
 
