@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+from dataclasses import dataclass
 from statistics import median
 
 from backup_service.events import CREATED, REQUESTED
@@ -10,6 +12,7 @@ from backup_service.history import History, HistoryQuery
 from backup_service.history.query import Sort
 from bench.figure import Figure, measured
 from bench.machine import Machine, tell
+from bench.watched import peak_memory
 from shared.database import Lock, Pool, open_pool
 from shared.eventstore import EventStore
 from shared.settings import PostgresSettings
@@ -19,6 +22,9 @@ from tests.manybackups import insert
 BACKUPS_PER_COPY = 5_000
 # 100 ms, promised of every page.
 LEAST_PAGES_PER_S = 10
+# A rebuild of a fifth of the backups shows that memory does not grow with them.
+PARTS = 5
+MOST_GROWN_MB = 30
 FILTERS: list[dict[str, object]] = [
     {},
     {"state": ["failed"]},
@@ -47,10 +53,14 @@ def run(machine: Machine) -> list[Figure]:
             _page(history, pool, sort, order, asked)
             for sort, order, asked in itertools.product(Sort, ("asc", "desc"), FILTERS)
         ]
+        part = _rebuilt(history, pool, count // PARTS)
+        whole = _rebuilt(history, pool, count - count // PARTS)
         return [
             Figure("history, slowest page", 1 / max(taken), "pages/s", LEAST_PAGES_PER_S),
             Figure("history, median page", 1000 * median(taken), "ms"),
-            Figure("history, rebuilt", _rebuilt(history, pool, count), "backups/s"),
+            Figure("history, rebuilt", count / whole.seconds, "backups/s"),
+            Figure("history, memory of a rebuild of a fifth", part.grown_mb, "MB"),
+            Figure("history, memory of a rebuild", whole.grown_mb, "MB", most=MOST_GROWN_MB),
         ]
     finally:
         pool.close()
@@ -63,12 +73,21 @@ def _page(history: History, pool: Pool, sort: Sort, order: str, asked: dict[str,
     return watch.seconds
 
 
-def _rebuilt(history: History, pool: Pool, count: int) -> float:
+@dataclass(frozen=True)
+class _Rebuild:
+    """How long it took, and by how much the process was larger meanwhile."""
+
+    seconds: float
+    grown_mb: float
+
+
+def _rebuilt(history: History, pool: Pool, more: int) -> _Rebuild:
+    """Add the events of ``more`` backups, and fold all that there are."""
     with pool.connection() as conn:
-        conn.execute(_EVENTS, {"count": count, "requested": REQUESTED, "created": CREATED})
-    with pool.connection() as conn, measured() as watch:
+        conn.execute(_EVENTS, {"count": more, "requested": REQUESTED, "created": CREATED})
+    with pool.connection() as conn, peak_memory(os.getpid()) as memory, measured() as watch:
         history.rebuild(conn)
-    return watch.rate(count)
+    return _Rebuild(watch.seconds, (memory.peak_kb - memory.before_kb) / 1000)
 
 
 _EVENTS = """

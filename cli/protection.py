@@ -35,5 +35,7 @@ def protection_lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"STALE: no backup that counts within {staleness['within_s']:,} s."
     run = found["next_run"]
     yield "No run is scheduled." if run is None else f"Next run: {run['local']}"
+    if found["recipients"]:
+        yield f"Scheduled backups are encrypted to {', '.join(found['recipients'])}."
     for name, origin in found["awaits_confirmation"].items():
         yield f"THE {name.upper()} IS NOT CONFIRMED: {_ORIGINS[origin]}. `secryn {name} confirm`"

@@ -12,7 +12,7 @@ from backup_service.handlers.run_schedule import seed_of
 from backup_service.handlers.watch_confirmations import awaiting
 from backup_service.handlers.watch_staleness import measure
 from backup_service.protection import recovery_point
-from backup_service.schedule.taken import Taken, decided_until, read_taken
+from backup_service.schedule.taken import Taken, decided_until, may_encrypt_to, read_taken
 from shared.archive.age import recipient_fingerprint
 from shared.database import postgres_faults
 from shared.standing.ticks import Tick, next_runs
@@ -35,13 +35,19 @@ def show_schedule(context: BackupContext) -> dict[str, Any]:
 
 
 def show_protection(context: BackupContext) -> dict[str, Any]:
-    """Return what a loss would cost now, if backups are stale, what runs next, what waits."""
+    """Return what a loss would cost now, if backups are stale, what runs next and for whom, what waits.
+
+    ``recipients`` are those that scheduled backups are encrypted to, by fingerprint; none: a one-time
+    key waits for each.
+    """
     with postgres_faults("reading what protects"), context.pool.connection() as conn:
         point, staleness = recovery_point(context, conn), measure(context, conn)
+        schedule = read_configured(conn, context.store, Schedule)
     return {
         "recovery_point": point,
         "staleness": staleness,
         "next_run": next(iter(show_schedule(context)["next_runs"]), None),
+        "recipients": sorted(map(recipient_fingerprint, may_encrypt_to(schedule))),
         "awaits_confirmation": awaiting(context),
     }
 

@@ -33,9 +33,13 @@ class Schedule(Configured):
 
 
 class Protection(TypedDict):
-    """What a loss would cost now, whether backups are stale, what runs next, what waits."""
+    """What a loss would cost now, whether backups are stale, what runs next, what waits.
+
+    ``recipients``: whom scheduled backups are encrypted to, by fingerprint.
+    """
 
     recovery_point: RecoveryPoint
     staleness: dict[str, object] | None
     next_run: Run | None
+    recipients: list[str]
     awaits_confirmation: list[object] | dict[str, object]

@@ -12,15 +12,28 @@ from shared.archive.keyfile import read_key_file
 from shared.archive.verify import verify_archive
 from shared.errors import AnotherInstance, SignerUntrusted
 from shared.instance.migrate import newest_version
+from tests.plugins.instance import eventually
 from tests.plugins.live import Json, Live
 from tests.plugins.stack import StackUnderTest
+
+# By both together a backup would be made, and all but the newest purged, if they held at once.
+STANDING: Json = {
+    "schedule": {"enabled": True, "frequency": "hourly", "at": "00:00"},
+    "retention": {"keep_last": 1},
+}
 
 
 class Saved:
     """What was kept apart from the machine: the file, the key file, and what it should give."""
 
     def __init__(self, live: Live, folder: Path) -> None:
-        self.backup, key = live.backup()
+        for name, value in STANDING.items():
+            live.services.configuration.set(name, value, "*", "a test")
+        try:
+            self.backup, key = live.backup()
+        finally:
+            for name in STANDING:
+                live.services.configuration.set(name, {}, "*", "a test")
         self.file = live.archive(self.backup, folder)
         self.key_file = folder / "backup.key"
         self.key_file.write_text(key)
@@ -79,9 +92,37 @@ def test_the_file_and_the_key_file_bring_everything_back(
     _assert_no_data_key_lies_in(stack.state, saved)
     _assert_no_data_key_lies_in(live.stack.state, saved)
 
+    paused_until_confirmed(stack)
     vouched = ("--trust-signer", saved.backup["signer"])
     again = restore(stack, saved, saved.bare_key, *source, *vouched)
     assert (again["state"], again["checks"]["trusted_by"]) == ("restored", "caller")
+    assert asked(stack, "schedule", "show")["paused"]
+
+
+def paused_until_confirmed(stack: StackUnderTest) -> None:
+    """What came with another instance's data runs nothing and purges nothing before a word."""
+    stack.secryn("backup", "create", "--wait", "--key-file", str(stack.state.parent / "a.key"))
+    stack.secryn("backup", "create", "--wait", "--key-file", str(stack.state.parent / "b.key"))
+    eventually(lambda: asked(stack, "schedule", "show")["origin"] == "foreign", "it is heard of")
+    schedule = asked(stack, "schedule", "show")
+    assert (schedule["paused"], schedule["value"]["enabled"], schedule["next_runs"]) == (
+        True, True, [],
+    )  # fmt: skip
+    preview = asked(stack, "retention", "preview")
+    assert (preview["origin"], preview["paused"], preview["purge"]) == ("foreign", True, 0)
+    assert preview["rules"]["keep_last"] == 1
+    waits = asked(stack, "status")["protection"]["awaits_confirmation"]
+    assert waits == {"schedule": "foreign", "retention": "foreign"}
+    assert asked(stack, "retention", "confirm")["origin"] == "ours"
+    preview = asked(stack, "retention", "preview")
+    assert (preview["paused"], preview["purge"]) == (False, 1)
+    assert asked(stack, "schedule", "confirm")["confirmed"]
+    assert len(asked(stack, "schedule", "show")["next_runs"]) == 10
+
+
+def asked(stack: StackUnderTest, *words: str) -> Json:
+    document: Json = json.loads(stack.secryn(*words).stdout)
+    return document
 
 
 @pytest.mark.parametrize("name", ["golden-v1", "golden-v1-schema-2"])
