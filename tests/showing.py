@@ -22,6 +22,9 @@ from tests.keeping import KEY
 
 WHO: Final = EventMeta("user:<i>anna</i>", "corr-7")
 MARKUP: Final = 'before <script>alert("x")</script> & <b>4.2</b>'
+CONTENT: Final = b"an object"
+
+
 FAULT: Final = {"code": "storage.no_space", "message": "no space is left", "hint": "Make room."}
 
 
@@ -30,55 +33,70 @@ def show_everything(house: House) -> dict[str, str]:
     return _backups(house.backup) | _restores(house) | _rehearsals(house)
 
 
-def _backups(context: BackupContext) -> dict[str, str]:
-    def made(*events: NewEvent, recipients: tuple[str, ...] = ()) -> str:
-        backup_id = str(uuid4())
-        asked = {
-            "reason": MARKUP, "recipient_fingerprints": list(recipients), "at_position": False,
-        }  # fmt: skip
-        first = NewEvent(bev.REQUESTED, asked)
-        with context.pool.connection() as conn:
-            context.history.append(conn, backup_id, 0, [first, *events], WHO)
-        return backup_id
+def _begun() -> NewEvent:
+    return NewEvent(bev.STARTED, {})
 
-    begun = NewEvent(bev.STARTED, {})
-    created = NewEvent(bev.CREATED, _facts(context))
-    viewed = NewEvent(bev.KEY_VIEWED, {})
+
+def _viewed() -> NewEvent:
+    return NewEvent(bev.KEY_VIEWED, {})
+
+
+def _purge() -> NewEvent:
+    told = {"why": "retention", "rule": "keep_last", "reason": MARKUP}
+    return NewEvent(bev.PURGE_STARTED, told)
+
+
+def stored_backup(context: BackupContext, *more: NewEvent) -> str:
+    """Make up a backup whose key was viewed, and whose file is there; ``more`` happened to it."""
+    backup_id = _made(context, _begun(), _created(context), _viewed(), *more)
+    _store(context, backup_id)
+    return backup_id
+
+
+def _store(context: BackupContext, backup_id: str) -> None:
+    writer = context.objects.create(object_name(backup_id))
+    writer.write(CONTENT)
+    writer.commit()
+
+
+def _made(context: BackupContext, *events: NewEvent, recipients: tuple[str, ...] = ()) -> str:
+    backup_id = str(uuid4())
+    asked = {"reason": MARKUP, "recipient_fingerprints": list(recipients), "at_position": False}
+    with context.pool.connection() as conn:
+        first = NewEvent(bev.REQUESTED, asked)
+        context.history.append(conn, backup_id, 0, [first, *events], WHO)
+    return backup_id
+
+
+def _backups(context: BackupContext) -> dict[str, str]:
     damaged = {"intact": False, "code": "archive.altered", "message": "it has other content"}
-    hold = {
-        "hold_id": str(uuid4()), "holder": "legal", "reason": MARKUP, "until": None,
-    }  # fmt: skip
-    purge = {"why": "retention", "rule": "keep_last", "reason": MARKUP}
-    running = made(begun)
-    context.progress.begin(running)
+    hold = {"hold_id": str(uuid4()), "holder": "legal", "reason": MARKUP, "until": None}
     found = {
-        "asked": made(), "running": running, "waiting": made(begun, created),
-        "viewed": made(begun, created, viewed),
-        "damaged": made(
-            begun, created, viewed, NewEvent(bev.VERIFIED, {"outcome": damaged}),
-            NewEvent(bev.HELD, hold),
+        "asked": _made(context),
+        "running": _made(context, _begun()),
+        "waiting": _made(context, _begun(), _created(context)),
+        "viewed": stored_backup(context),
+        "damaged": stored_backup(
+            context, NewEvent(bev.VERIFIED, {"outcome": damaged}), NewEvent(bev.HELD, hold)
         ),
-        "own": made(begun, created, recipients=("SHA256:own",)),
-        "failed": made(begun, NewEvent(bev.FAILED, {"error": FAULT})),
-        "cancelled": made(NewEvent(bev.CANCELLED, {"error": FAULT | {"hint": None}})),
-        "purging": made(begun, created, viewed, NewEvent(bev.PURGE_STARTED, purge)),
-        "purged": made(
-            begun, created, viewed, NewEvent(bev.PURGE_STARTED, purge), NewEvent(bev.PURGED, {})
-        ),
-    }  # fmt: skip
+        "own": _made(context, _begun(), _created(context), recipients=("SHA256:own",)),
+        "failed": _made(context, _begun(), NewEvent(bev.FAILED, {"error": FAULT})),
+        "cancelled": _made(context, NewEvent(bev.CANCELLED, {"error": FAULT | {"hint": None}})),
+        "purging": stored_backup(context, _purge()),
+        "purged": stored_backup(context, _purge(), NewEvent(bev.PURGED, {})),
+    }
+    context.progress.begin(found["running"])
     with context.pool.connection() as conn:
         wait = context.keys.wait_of(UUID(found["waiting"]), context.clock.now())
         context.keys.deposit(conn, KEY, wait)
-    for name in ("waiting", "viewed", "damaged", "own"):
-        writer = context.objects.create(object_name(found[name]))
-        writer.write(b"an object")
-        writer.commit()
+    for name in ("waiting", "own"):
+        _store(context, found[name])
     return found
 
 
-def _facts(context: BackupContext) -> dict[str, Any]:
+def _created(context: BackupContext) -> NewEvent:
     now = context.clock.now()
-    return {
+    facts: dict[str, Any] = {
         "offset": 1234, "epoch": 1, "behind": False, "size_bytes": 9, "duration_s": 1.5,
         "location": "file:/backups/here", "sha256": "ab" * 32, "digest": "cd" * 32,
         "signer": "SHA256:signer", "environment": "default", "cluster_id": "c", "topic_id": "t",
@@ -86,6 +104,7 @@ def _facts(context: BackupContext) -> dict[str, Any]:
         "tables": {"users": {"rows": 3, "digest": "x"}}, "key_fingerprint": "SHA256:key",
         "key_expires_at": (now + timedelta(days=7)).isoformat(),
     }  # fmt: skip
+    return NewEvent(bev.CREATED, facts)
 
 
 def _restores(house: House) -> dict[str, str]:
@@ -100,9 +119,11 @@ def _restores(house: House) -> dict[str, str]:
         "backup_id": str(uuid4()), "created_at": now.isoformat(), "offset": 1234,
         "source_environment": "<b>default</b>", "signer": "SHA256:signer",
     }  # fmt: skip
-    checked = NewEvent(rev.CHECKED, {"checks": checks})
     over = NewEvent(rev.COMPLETED, {"duration_s": 2.5, "voided": None})
     approved = NewEvent(rev.APPROVED, {"approved_by": "user:berta", "expires_at": later})
+
+    def checked() -> NewEvent:
+        return NewEvent(rev.CHECKED, {"checks": checks})
 
     def made(*events: NewEvent, **asked: Any) -> str:
         restore_id = str(uuid4())
@@ -115,10 +136,10 @@ def _restores(house: House) -> dict[str, str]:
         return restore_id
 
     return {
-        "restore running": made(checked),
+        "restore running": made(checked()),
         "restore awaited": made(**waits),
         "restore approved": made(approved, **waits),
-        "restore restored": made(checked, NewEvent(rev.CUT_OVER, {"outcome": outcome}), over),
+        "restore restored": made(checked(), NewEvent(rev.CUT_OVER, {"outcome": outcome}), over),
         "restore failed": made(NewEvent(rev.FAILED, {"error": FAULT})),
     }
 

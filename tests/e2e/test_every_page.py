@@ -1,0 +1,252 @@
+"""Every page in every state, in a browser, without a stack: both services' pages over one database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, Route
+
+from backup_service.context import BackupContext
+from tests.accessing import HASHER, PASSWORD
+from tests.callers import BOOTSTRAP_TOKEN, House
+from tests.plugins.postgres import TestPostgres
+from tests.serving_api import board_of, served
+from tests.showing import MARKUP, show_everything, stored_backup
+from tests.visiting import DESK, PHONE, Visitor, window
+
+LOOKS = [(DESK, "light"), (PHONE, "dark")]
+STATUS = {
+    "position": 1234, "high_watermark": 1234, "log_lost": False, "lag": 0, "epoch": 1,
+    "fenced": False,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Site:
+    """The pages of a house, at their addresses, and what there is to be seen."""
+
+    house: House
+    where: tuple[str, str]
+    ids: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def no_log() -> Iterator[None]:
+    """There is no Kafka here: what the pages say of the log is said by the test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("backup_service.web.backups.show_status", lambda _: STATUS)
+        yield
+
+
+@pytest.fixture(scope="module")
+def site(
+    postgres: TestPostgres, tmp_path_factory: pytest.TempPathFactory, no_log: None
+) -> Iterator[Site]:
+    house = House.create(postgres, tmp_path_factory.mktemp("house"))
+    with house.stack, opened(house) as where:
+        yield Site(house, where, show_everything(house))
+
+
+@pytest.fixture(scope="module")
+def empty_site(
+    postgres: TestPostgres, tmp_path_factory: pytest.TempPathFactory, no_log: None
+) -> Iterator[Site]:
+    house = House.create(postgres, tmp_path_factory.mktemp("empty"), empty=True)
+    with house.stack, opened(house) as where:
+        yield Site(house, where, {})
+
+
+@contextmanager
+def opened(house: House) -> Iterator[tuple[str, str]]:
+    """Serve both applications of a house."""
+    backup, restore = house.backup, house.restoring.context
+    with (
+        served(house.apps["backup"], board_of(backup), backup.settings.http) as backup_url,
+        served(house.apps["restore"], board_of(restore), restore.settings.http) as restore_url,
+    ):
+        yield backup_url, restore_url
+
+
+PAGES = [
+    "/admin/backups", "/admin/backups?state=failed", "/admin/backups?text=nothing-has-this",
+    "/admin/backups/new", "/admin/backups/{asked}", "/admin/backups/{running}",
+    "/admin/backups/{waiting}", "/admin/backups/{damaged}", "/admin/backups/{own}",
+    "/admin/backups/{failed}", "/admin/backups/{cancelled}", "/admin/backups/{purging}",
+    "/admin/backups/{purged}", "/admin/backups/{waiting}/key", "/admin/backups/{viewed}/key",
+    "/admin/backups/{own}/key", "/admin/schedule", "/admin/operations",
+    "/admin/operations?actor=nobody", "/admin/audit", "/admin/audit?outcome=success",
+    "/admin/audit?actor=nobody", "/admin/audit/chain", "/admin/sign-in",
+    "/admin/sign-in?because=access.sign_in_refused", "/admin/prove", "/admin/first",
+    "/admin/restore/", "/admin/restore/restores/{restore running}",
+    "/admin/restore/restores/{restore awaited}", "/admin/restore/restores/{restore approved}",
+    "/admin/restore/restores/{restore restored}", "/admin/restore/restores/{restore failed}",
+    "/admin/restore/rehearsals/{rehearsal running}",
+    "/admin/restore/rehearsals/{rehearsal done}", "/admin/restore/rehearsals/{rehearsal differs}",
+    "/admin/restore/rehearsals/{rehearsal failed}", "/admin/restore/audit",
+]  # fmt: skip
+
+
+@pytest.fixture
+def everything(browser: Browser, site: Site) -> Iterator[Visitor]:
+    with window(browser, site.where) as found:
+        found.enter(site.house.session("everything"))
+        yield found
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_anybody_can_use_every_page_in_every_state(
+    browser: Browser, site: Site, width: int, scheme: str
+) -> None:
+    with window(browser, site.where, width=width, scheme=scheme) as found:
+        found.enter(site.house.session("everything"))
+        for path in PAGES:
+            page = found.see(path.format(**site.ids))
+            page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+            found.check()
+            text = page.locator("main").inner_text()
+            assert "It did not succeed" not in text, path
+            assert "<script>" not in text or MARKUP in text, path
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_an_empty_place_says_how_to_begin(
+    browser: Browser, empty_site: Site, width: int, scheme: str
+) -> None:
+    """The first time, in the browser: the credential, the administrator, nothing there yet."""
+    with window(browser, empty_site.where, width=width, scheme=scheme) as found:
+        page = found.see("/admin/first")
+        found.check()
+        page.get_by_label("Bootstrap credential").fill(BOOTSTRAP_TOKEN)
+        page.get_by_role("button", name="Go on").click()
+        page.get_by_role("heading", name="The first administrator").wait_for()
+        found.check()
+        for path, told in (
+            ("/admin/backups", "No backup yet"),
+            ("/admin/operations", "Nothing here"),
+            ("/admin/restore/", "A file from this computer"),
+        ):
+            assert found.see(path).get_by_text(told).first.is_visible()
+            found.check()
+
+
+def test_the_chain_is_checked_when_its_page_is_opened_and_the_first_bad_entry_named(
+    everything: Visitor, site: Site
+) -> None:
+    page = everything.see("/admin/restore/audit")
+    chain = page.get_by_role("region", name="The chain")
+    chain.get_by_text("Intact").wait_for()
+    page.get_by_label("Action").fill("token")
+    page.get_by_role("button", name="Filter").click()
+    assert page.get_by_role("row").filter(has_text="token.create").count()
+    with page.expect_download() as file:
+        page.get_by_role("link", name="Export what is shown").click()
+    assert b'"token.create"' in file.value.path().read_bytes()
+    with site.house.restoring.context.pool.connection() as conn:
+        conn.execute(
+            'UPDATE restore.events SET data = data || \'{"status": "Success"}\' '
+            "WHERE stream = 'audit' AND version = 2"
+        )
+        conn.execute(
+            'UPDATE restore.events SET data = data || \'{"status_code": "x"}\' '
+            "WHERE stream = 'audit' AND version = 2"
+        )
+    page.reload()
+    page.get_by_text("Entry 2 was changed").wait_for()
+    everything.check()
+
+
+def test_a_backup_that_is_asked_for_is_cancelled(everything: Visitor, site: Site) -> None:
+    page = everything.see(f"/admin/backups/{site.ids['asked']}")
+    page.get_by_role("button", name="Cancel it").click()
+    page.get_by_text("It was cancelled").wait_for()
+    everything.check()
+
+
+def test_a_backup_is_deleted_by_its_typed_id_and_a_proof_on_the_way_loses_nothing(
+    browser: Browser, site: Site
+) -> None:
+    old, newest = made_two(site.house.backup)
+    with_password(site.house, "everything")
+    with window(browser, site.where) as found:
+        found.enter(site.house.session("everything", age_s=301))
+        page = found.see(f"/admin/backups/{old}")
+        delete(page, "no longer needed", old)
+        page.get_by_role("heading", name="Once more, please").wait_for()
+        found.said.clear()  # The browser notes the status 403.
+        found.check()
+        page.get_by_label("Password").fill("not it")
+        page.get_by_role("button", name="Go on").click()
+        page.get_by_role("alert").wait_for()
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Go on").click()
+        page.get_by_text("It was purged").wait_for()
+        assert page.get_by_text("no longer needed").is_visible()
+        found.said.clear()
+        found.check()
+        page = found.see(f"/admin/backups/{newest}")
+        delete(page, "a mistake", "another id")
+        assert page.get_by_text("backup.delete_not_confirmed").is_visible()
+
+
+def test_another_person_approves_and_then_the_key_is_asked_for_again(
+    everything: Visitor, site: Site
+) -> None:
+    page = everything.see(f"/admin/restore/restores/{site.ids['restore awaited']}")
+    page.get_by_role("button", name="Approve it").click()
+    page.get_by_role("heading", name="Approved by user:everything").wait_for()
+    everything.check()
+    page.get_by_label("Key file").fill("not a key")
+    page.get_by_role("button", name="Replace everything").click()
+    assert page.get_by_text("key.malformed").is_visible()
+    everything.said.clear()
+    page.get_by_role("button", name="Cancel it").click()
+    page.get_by_text("Cancelled").first.wait_for()
+    everything.check()
+
+
+def test_an_upload_that_broke_off_goes_on_where_it_was(
+    everything: Visitor, site: Site, tmp_path: Any
+) -> None:
+    file = tmp_path / "large.age"
+    file.write_bytes(bytes(20 << 20))
+    offsets: list[str] = []
+
+    def break_off_once(route: Route) -> None:
+        offsets.append(route.request.headers.get("upload-offset", "-"))
+        if offsets == ["0", str(16 << 20)]:
+            route.abort()
+        else:
+            route.continue_()
+
+    page = everything.see("/admin/restore/")
+    page.route("**/api/v1/uploads/**", break_off_once)
+    page.get_by_label("The backup file").set_input_files(file)
+    page.get_by_text("The connection broke off").wait_for()
+    everything.said.clear()
+    page = everything.see("/admin/restore/")
+    page.get_by_label("The backup file").set_input_files(file)
+    page.get_by_text("large.age is here").wait_for()
+    assert offsets == ["0", str(16 << 20), "-", str(16 << 20)]
+    everything.check()
+
+
+def made_two(context: BackupContext) -> tuple[str, str]:
+    return stored_backup(context), stored_backup(context)
+
+
+def with_password(house: House, name: str) -> None:
+    house.execute(
+        "UPDATE instance.users SET password_hash = %s WHERE username = %s",
+        HASHER.hash(PASSWORD), name,
+    )  # fmt: skip
+
+
+def delete(page: Page, reason: str, typed: str) -> None:
+    page.get_by_text("Delete it for good").click()
+    page.locator("#delete-reason").fill(reason)
+    page.locator("#confirm").fill(typed)
+    page.get_by_role("button", name="Delete this backup").click()
