@@ -21,7 +21,14 @@ EVERYTHING = tuple(f"backup.{permission}" for permission in sorted(PERMISSIONS))
 
 
 def add_person(live: Live, name: str, *permissions: str) -> None:
-    """Give the instance a user with a role of its own, and the password of every test."""
+    """Give the instance a user with a role of its own, and the password of every test.
+
+    Whoever is there already, from a module before, stays as he is.
+    """
+    with live.admin() as conn:
+        known = conn.execute("SELECT 1 FROM instance.users WHERE username = %s", (name,))
+        if known.fetchone() is not None:
+            return
     user, role = uuid4(), uuid4()
     hashed = HASHER.hash(PASSWORD)
     events: list[ie.InstanceEvent] = [

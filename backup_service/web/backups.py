@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from flask import Blueprint, Response, redirect, render_template, request
@@ -23,21 +23,24 @@ from backup_service.handlers.hold_backup import hold_backup, release_backup
 from backup_service.handlers.request_backup import cancel_backup, request_backup
 from backup_service.handlers.verify_backup import verify_backup
 from backup_service.history import HistoryQuery
+from backup_service.history.query import KeyState
 from backup_service.instance_view import show_status
 from backup_service.schedule.view import show_protection
-from backup_service.web.listing import ROWS, Listing
-from backup_service.web.words import KEYS, STATES, steps_of
+from backup_service.web.listing import Listing
+from backup_service.web.words import KEYS, STATES, state_of, steps_of
 from serving.caller import requires
 from serving.requester import http_requester
 from serving.web.frame import Frame
 from serving.web.words import ago
-from shared.database import postgres_faults
+from shared.database import Connection, postgres_faults
 from shared.errors import SecrynError, UsageError
+
+WAITING_SHOWN: Final = 3
 
 
 def add_backup_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> None:
     """Add the pages below /admin/backups to ``pages``."""
-    words = {"states": STATES, "keys": KEYS}
+    words = {"states": STATES, "state_of": state_of, "keys": KEYS}
 
     @pages.get("/")
     @requires("read")
@@ -151,12 +154,18 @@ def _found(context: BackupContext, backup_id: str) -> dict[str, Any]:
     return found | context.progress.of(found["backup_id"])
 
 
+def _newest(context: BackupContext, conn: Connection, query: HistoryQuery) -> list[dict[str, Any]]:
+    backups: list[dict[str, Any]] = context.history.page(conn, query)["backups"]
+    return backups
+
+
 def _health(context: BackupContext) -> dict[str, Any]:
     """Return what the top of the page says; a part that does not answer is named, not hidden."""
     with postgres_faults("reading the history"), context.pool.connection() as conn:
-        newest = context.history.page(conn, HistoryQuery(limit=ROWS))["backups"]
-    proven = next((found for found in newest if found["state"] == "created"), None)
-    last = newest[0] if newest else None
+        proven = next(iter(_newest(context, conn, HistoryQuery(proven=True, limit=1))), None)
+        last = next(iter(_newest(context, conn, HistoryQuery(limit=1))), None)
+        waiting = HistoryQuery(key_state=(KeyState.WAITING,), limit=WAITING_SHOWN)
+        keys = _newest(context, conn, waiting)
     try:
         status: dict[str, Any] | None = show_status(context)
         fault = None
@@ -166,7 +175,7 @@ def _health(context: BackupContext) -> dict[str, Any]:
     return {
         "proven": proven,
         "failed": last if last is not None and last["state"] == "failed" else None,
-        "waiting": [found for found in newest if found["key_state"] == "waiting"],
+        "waiting": keys,
         "ago": None if proven is None else ago(proven["created_at"], datetime.now(UTC)),
         "protection": protection,
         "status": status,

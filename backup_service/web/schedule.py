@@ -38,11 +38,11 @@ RULES: Final = {
     "keep_last": ("Keep the newest", "backups; older ones may go"),
     "older_than_days": ("Let backups go that are older than", "days"),
     "keep_within": ("But keep all of the last", "such as 14d or 1y6m"),
-    "keep_hourly": ("and one for each of the last", "hours"),
-    "keep_daily": ("and one for each of the last", "days"),
-    "keep_weekly": ("and one for each of the last", "weeks"),
-    "keep_monthly": ("and one for each of the last", "months"),
-    "keep_yearly": ("and one for each of the last", "years"),
+    "keep_hourly": ("and one an hour, of the last", "hours"),
+    "keep_daily": ("and one a day, of the last", "days"),
+    "keep_weekly": ("and one a week, of the last", "weeks"),
+    "keep_monthly": ("and one a month, of the last", "months"),
+    "keep_yearly": ("and one a year, of the last", "years"),
 }
 TEXT_RULES: Final = frozenset({"keep_within", "zone"})
 # Each is of one frequency alone.

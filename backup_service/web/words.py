@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from backup_service.run import Step
@@ -15,6 +16,8 @@ STATES: Final = {
     "purging": ("busy", "Being purged"),
     "purged": ("off", "Purged"),
 }
+# What is told of a backup whose stored file is not what it was.
+DAMAGED: Final = ("bad", "Damaged")
 KEYS: Final = {
     "waiting": ("key", "Not viewed yet"),
     "viewed": ("good", "Viewed"),
@@ -31,6 +34,13 @@ STEPS: Final = {
     Step.RECEIPT: "Signing the receipt",
     Step.ANNOUNCE: "Recording it",
 }
+
+
+def state_of(backup: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the shape and the word of a backup's state; a damaged one is not called proven."""
+    if backup["state"] == "created" and backup["intact"] is False:
+        return DAMAGED
+    return STATES.get(backup["state"], ("wait", str(backup["state"])))
 
 
 def steps_of(backup: dict[str, Any]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import heapq
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from shared.storage.port import ObjectInfo, ObjectReader, ObjectWriter, check_na
 
 _SCRATCH = ".partial-"
 _SCRATCH_BYTES = 8
+_SETTLED_NS = 2_000_000_000
 
 
 class _FileWriter:
@@ -62,6 +64,8 @@ class LocalFolder:
 
     def __init__(self, folder: Path, *, writable: bool = True) -> None:
         self._folder = prepare_folder(folder, writable=writable)
+        # The newest names of a suffix, and the folder's time that they are as of.
+        self._newest: dict[tuple[str, int], tuple[tuple[str, ...], int]] = {}
 
     @property
     def location(self) -> str:
@@ -101,10 +105,32 @@ class LocalFolder:
                 yield self.stat(name)
 
     def newest(self, suffix: str, limit: int) -> Sequence[ObjectInfo]:
-        with _faults("listing objects"), os.scandir(self._folder) as entries:
-            found = (_info(entry) for entry in entries if entry.name.endswith(suffix))
-            known = (info for info in found if info is not None)
-            return heapq.nlargest(limit, known, key=lambda info: (info.modified_at, info.name))
+        with _faults("listing objects"):
+            changed_at_ns = self._folder.stat().st_mtime_ns
+            names, as_of_ns = self._newest.get((suffix, limit), ((), 0))
+            if as_of_ns != changed_at_ns:
+                settled = time.time_ns() - changed_at_ns > _SETTLED_NS
+                names = self._names_of_newest(suffix, limit)
+                # A change in the same tick of the clock would not show in the folder's time.
+                self._newest[suffix, limit] = (names, changed_at_ns if settled else 0)
+        return [info for name in names if (info := self._known(name)) is not None]
+
+    def _names_of_newest(self, suffix: str, limit: int) -> tuple[str, ...]:
+        with os.scandir(self._folder) as entries:
+            found = (
+                (modified_at, entry.name)
+                for entry in entries
+                if entry.name.endswith(suffix)
+                and is_name(entry.name)
+                and (modified_at := _modified_at(entry)) is not None
+            )
+            return tuple(name for _, name in heapq.nlargest(limit, found))
+
+    def _known(self, name: str) -> ObjectInfo | None:
+        """Return what is known of an object, or None for one that was deleted since."""
+        with suppress(ObjectNotFound):
+            return self.stat(name)
+        return None
 
     def sweep(self, name: str) -> None:
         # The ending has one length: `name-2` is written beside `name` and is not its remains.
@@ -122,15 +148,12 @@ class LocalFolder:
         return shutil.disk_usage(self._folder).free
 
 
-def _info(entry: os.DirEntry[str]) -> ObjectInfo | None:
-    """Return what is known of an object; None for what is none, or was deleted since."""
-    if not is_name(entry.name) or not entry.is_file():
-        return None
+def _modified_at(entry: os.DirEntry[str]) -> float | None:
+    """Return when an object was made; None for what is none, or was deleted since."""
     try:
-        found = entry.stat()
+        return entry.stat().st_mtime if entry.is_file() else None
     except FileNotFoundError:
         return None
-    return ObjectInfo(entry.name, found.st_size, found.st_mtime)
 
 
 @contextmanager

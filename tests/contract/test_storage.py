@@ -222,6 +222,9 @@ class TestListing:
         assert [(info.name, info.size_bytes) for info in found] == [("b.age", 3), ("a.age", 3)]
         assert len(store.newest(".age", 9)) == 3
         writer.abort()
+        store.delete("b.age")
+        put(store, "e.age")
+        assert [info.name for info in store.newest(".age", 2)] == ["e.age", "a.age"]
 
     def test_what_is_being_written_is_not_listed(self, store: ObjectStore) -> None:
         writer = store.create(NAME)

@@ -36,6 +36,34 @@ def test_files_and_folder_are_closed_to_others(local: LocalFolder, folder: Path)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+def test_the_newest_are_looked_for_again_once_the_folder_has_changed_and_not_before(
+    local: LocalFolder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans: list[object] = []
+    real = os.scandir
+
+    def counted(path: Path) -> object:
+        scans.append(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    put(local, "a.age")
+    for _ in range(2):
+        assert [info.name for info in local.newest(".age", 2)] == ["a.age"]
+    assert len(scans) == 2, "a folder that has just changed may do so again unseen"
+    os.utime(folder, (1, 1))
+    for _ in range(3):
+        assert [info.name for info in local.newest(".age", 2)] == ["a.age"]
+    assert len(scans) == 3
+    put(local, "b.age")
+    assert len(local.newest(".age", 2)) == 2
+    os.utime(folder, (2, 2))
+    assert len(local.newest(".age", 2)) == 2
+    (folder / "b.age").unlink()
+    os.utime(folder, (2, 2))
+    assert [info.name for info in local.newest(".age", 2)] == ["a.age"], "what is gone is not told"
+
+
 def test_a_commit_flushes_the_whole_file_before_its_name_and_then_the_folder(
     local: LocalFolder, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
