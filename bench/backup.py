@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bench.figure import MB, Figure
 from bench.machine import Machine
-from bench.watched import Json, Memory, Steps, follow, peak_memory, pid_of
+from bench.watched import Memory, Steps, follow, peak_memory, pid_of
 from cli.connect import connected
 from shared.client.backups import ENDED
 
@@ -18,7 +20,7 @@ PROOF = "proving it: reading it back"
 class MadeBackup:
     """A backup that was watched, and the text of its key file."""
 
-    backup: Json
+    backup: Mapping[str, Any]
     key: str
     steps: Steps
     memory: Memory

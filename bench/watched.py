@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ class Steps:
     """Seconds in each step, in the order in which they came."""
 
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    last: Json = field(default_factory=dict)
+    last: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, *names: str) -> float:
         """Return the seconds of the named steps together."""
@@ -39,7 +39,9 @@ class Steps:
         return sum(self.seconds.values())
 
 
-def follow(look: Callable[[], Json], ended: Callable[[Json], bool]) -> Steps:
+def follow(
+    look: Callable[[], Mapping[str, Any]], ended: Callable[[Mapping[str, Any]], bool]
+) -> Steps:
     """Look until the work has ended; time counts for the step that the look before showed."""
     steps, name, since = Steps(), "", time.monotonic()
     while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -21,7 +22,7 @@ RestoreId = Annotated[str, typer.Argument(metavar="RESTORE", help="Id of the res
 Reason = Annotated[str, typer.Option(help="Why; stands in the history.")]
 
 
-def tell_waiting(restore: dict[str, Any]) -> None:
+def tell_waiting(restore: Mapping[str, Any]) -> None:
     """Tell a person for whom a restore waits, until when, and what to type next."""
     restore_id = restore["restore_id"]
     typer.echo(f"Restore {restore_id} waits until {restore['expires_at']} for the approval of")
@@ -119,7 +120,7 @@ def approve_change(
     emit(policy, as_json, lambda: _tell_policy(policy))
 
 
-def _tell_policy(policy: dict[str, Any]) -> None:
+def _tell_policy(policy: Mapping[str, Any]) -> None:
     required = "must" if policy["required"] else "need not"
     typer.echo(f"Restores {required} be approved by a second person.")
     typer.echo(f"Who may approve: {', '.join(policy['approvers'])}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -197,7 +197,7 @@ def _exported(table: ExportedTable) -> dict[str, Any]:
     return {"file": str(table.file), "rows": table.rows, "columns": list(table.columns)}
 
 
-def _tell(document: dict[str, Any]) -> None:
+def _tell(document: Mapping[str, Any]) -> None:
     for name in SHOWN:
         typer.echo(f"{name}: {document[name]}")
     trusted_by = document["trusted_by"]
@@ -210,6 +210,6 @@ def _tell(document: dict[str, Any]) -> None:
         typer.echo(f"  {name:<22} {table['rows']:>12,} rows  {table['digest']}")
 
 
-def _tell_export(document: dict[str, Any]) -> None:
+def _tell_export(document: Mapping[str, Any]) -> None:
     for table in document["tables"].values():
         typer.echo(f"{table['file']}: {table['rows']:,} rows")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -144,7 +144,7 @@ def _sink(output: Path | None) -> Iterator[Callable[[bytes], object]]:
             raise
 
 
-def _tell(found: dict[str, Any]) -> None:
+def _tell(found: Mapping[str, Any]) -> None:
     if not found["entries"]:
         typer.echo("No entries.")
     for entry in found["entries"]:
@@ -153,7 +153,7 @@ def _tell(found: dict[str, Any]) -> None:
         typer.echo(f"There are more: --cursor {found['next_cursor']}")
 
 
-def _text(entry: dict[str, Any]) -> str:
+def _text(entry: Mapping[str, Any]) -> str:
     on = entry["resources"][0]
     code = f" [{plain(entry['status_code'])}]" if entry["status_code"] else ""
     return (

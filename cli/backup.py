@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from cli.connect import connected
 from cli.holds import BackupId, delete, hold, release
 from cli.listing import list_backups
 from cli.options import DEFAULT_STATE, Json, State
-from cli.output import command, emit
+from cli.output import command, emit, error_of
 from cli.progress import shown
 from shared.client import BackupClient, take_key
 from shared.errors import BackupFailedError, Cancelled, UsageError, error_class
@@ -59,39 +60,36 @@ def create(
     if key_file is not None:
         _check_writable(key_file)
     with connected(state) as stack:
-        backup = stack.backups.create(
+        asked = stack.backups.create(
             reason,
             recipients=recipient or [],
             at_position=at_position,
             wait_for_restore=wait_for_restore,
         )
+        backup: Mapping[str, Any] = asked
         if wait:
-            backup = _finish(stack.backups, backup["backup_id"], key_file, as_json)
+            backup = _finish(stack.backups, asked["backup_id"], key_file, as_json)
     emit(backup, as_json, lambda: _tell(backup, key_file))
 
 
 def _finish(
     backups: BackupClient, backup_id: str, key_file: Path | None, as_json: bool
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     with shown("Backup", quiet=as_json) as progress:
         backup = backups.wait(backup_id, progress)
     raise_unless_created(backup)
     if backup["recipients"]:
         return backup
-    return backup | _take_key(backups, backup_id, key_file)
+    return {**backup, **_take_key(backups, backup_id, key_file)}
 
 
-def raise_unless_created(backup: dict[str, Any]) -> None:
+def raise_unless_created(backup: Mapping[str, Any]) -> None:
     """Raise the error that ended ``backup``, if one did."""
     if backup["state"] == "created":
         return
     if backup["state"] == "cancelled":
         raise Cancelled(f"the backup {backup['backup_id']} was cancelled")
-    fault = backup.get("error") or {}
-    raise error_class(str(fault.get("code", BackupFailedError.code)))(
-        str(fault.get("message", f"the backup {backup['backup_id']} failed")),
-        hint=fault.get("hint"),
-    )
+    raise error_of(backup, BackupFailedError, f"the backup {backup['backup_id']} failed")
 
 
 def _check_writable(key_file: Path) -> None:
@@ -120,7 +118,7 @@ def _take_key(backups: BackupClient, backup_id: str, key_file: Path | None) -> d
     return {"key_file": str(key_file)}
 
 
-def _tell(backup: dict[str, Any], key_file: Path | None) -> None:
+def _tell(backup: Mapping[str, Any], key_file: Path | None) -> None:
     typer.echo(f"Backup {backup['backup_id']}: {backup['state']}")
     if backup["state"] != "created":
         typer.echo(f"Follow it: secryn backup show {backup['backup_id']}")
@@ -225,13 +223,13 @@ def _in_order(backups: BackupClient) -> list[str]:
     return [one["backup_id"] for one in found]
 
 
-def _tell_adopted(one: dict[str, Any]) -> None:
+def _tell_adopted(one: Mapping[str, Any]) -> None:
     typer.echo(f"{one['backup_id']}  {one['outcome']}")
     if one["outcome"] == "refused":
         typer.echo(f"  {one['message']} [{one['code']}]\n  {one['hint']}")
 
 
-def _sum_up(report: dict[str, Any]) -> None:
+def _sum_up(report: Mapping[str, Any]) -> None:
     typer.echo(
         f"{report['adopted']} adopted, {report['known']} known before, {report['refused']} refused."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def _service(connection: ServiceConnection) -> dict[str, Any]:
     return {"url": connection.base_url, "health": health, "reason": faults or None}
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(found: Mapping[str, Any]) -> None:
     if found["instance_id"] is not None:
         typer.echo(f"Instance {found['instance_id']} ({found['environment']})")
     for service in found["services"]:

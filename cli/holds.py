@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, time
 from typing import Annotated, Any
 
@@ -9,8 +10,8 @@ import typer
 
 from cli.connect import connected
 from cli.options import DEFAULT_STATE, Json, State
-from cli.output import command, emit, plain
-from shared.errors import Cancelled, UsageError, error_class
+from cli.output import command, emit, error_of, plain
+from shared.errors import Cancelled, UnavailableError, UsageError
 
 BackupId = Annotated[str, typer.Argument(metavar="BACKUP", help="Id of the backup.")]
 Why = Annotated[str, typer.Option(help="Why; stands in the history and in the audit trail.")]
@@ -86,11 +87,12 @@ def delete(
         backup = stack.backups.delete(backup_id, reason, confirm=confirm)
     emit(backup, as_json, lambda: _tell_deleted(backup))
     if backup["state"] != "purged":
-        fault = backup["purge"]["error"] or {"code": "unavailable"}
-        raise typer.Exit(error_class(fault["code"]).exit_code)
+        raise typer.Exit(
+            error_of(backup["purge"] or {}, UnavailableError, "it is not deleted").exit_code
+        )
 
 
-def _ask(backup: dict[str, Any]) -> str:
+def _ask(backup: Mapping[str, Any]) -> str:
     typer.echo(
         f"The backup of {backup['requested_at']} ({plain(backup['reason'])}) will be deleted for"
         " good.",
@@ -102,7 +104,7 @@ def _ask(backup: dict[str, Any]) -> str:
     return typed
 
 
-def _tell_holds(backup: dict[str, Any]) -> None:
+def _tell_holds(backup: Mapping[str, Any]) -> None:
     if not backup["holds"]:
         typer.echo(f"Backup {backup['backup_id']}: nobody holds it.")
     for one in backup["holds"]:
@@ -113,7 +115,7 @@ def _tell_holds(backup: dict[str, Any]) -> None:
         )
 
 
-def _tell_deleted(backup: dict[str, Any]) -> None:
+def _tell_deleted(backup: Mapping[str, Any]) -> None:
     if backup["state"] == "purged":
         typer.echo(f"Backup {backup['backup_id']} is deleted.")
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -39,7 +39,7 @@ def show(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
 def digest(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
     """Compute the canonical digest of the whole state."""
     with connected(state) as stack:
-        found: dict[str, Any] = stack.backups.digest()
+        found = stack.backups.digest()
 
     def tell() -> None:
         typer.echo(f"{found['digest']}  at offset {found['offset']}")

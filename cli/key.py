@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,7 +94,7 @@ def list_keys(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
     emit(found, as_json, lambda: _tell(found))
 
 
-def _tell(found: dict[str, Any]) -> None:
+def _tell(found: Mapping[str, Any]) -> None:
     for key in found["waiting"]:
         typer.echo(f"{key['backup_id']}  waits since {key['waits_since']}  {_until(key)}")
     if not found["waiting"]:
@@ -105,7 +106,7 @@ def _tell(found: dict[str, Any]) -> None:
         )
 
 
-def _until(key: dict[str, Any]) -> str:
+def _until(key: Mapping[str, Any]) -> str:
     """Say until when a key waits."""
     if not key["readable"]:
         return "CANNOT BE GIVEN: its key-encryption key is not in the folder of the keys"

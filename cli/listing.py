@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -68,7 +69,7 @@ def _write(chunk: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _tell(found: dict[str, Any]) -> None:
+def _tell(found: Mapping[str, Any]) -> None:
     if not found["backups"]:
         typer.echo("No backups. Make one: secryn backup create --wait")
     for backup in found["backups"]:
@@ -88,7 +89,7 @@ def _or_dash(value: object) -> object:
     return "-" if value is None else value
 
 
-def _marks(backup: dict[str, Any]) -> str:
+def _marks(backup: Mapping[str, Any]) -> str:
     """Say what was found of the backup since, and what keeps it."""
     marks = [_rehearsed(backup)]
     if backup["intact"] is False:
@@ -102,7 +103,7 @@ def _marks(backup: dict[str, Any]) -> str:
     return "".join(f"  [{mark}]" for mark in marks if mark)
 
 
-def _rehearsed(backup: dict[str, Any]) -> str:
+def _rehearsed(backup: Mapping[str, Any]) -> str:
     rehearsal = backup["rehearsal"]
     if rehearsal is None:
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -55,7 +56,7 @@ def operations(
                 _line(operation, as_json)
 
 
-def _tell(found: dict[str, Any]) -> None:
+def _tell(found: Mapping[str, Any]) -> None:
     if not found["operations"]:
         typer.echo("No operations.")
     for operation in found["operations"]:
@@ -64,11 +65,11 @@ def _tell(found: dict[str, Any]) -> None:
         typer.echo(f"There are more: --cursor {found['next_cursor']}")
 
 
-def _line(operation: dict[str, Any], as_json: bool) -> None:
+def _line(operation: Mapping[str, Any], as_json: bool) -> None:
     typer.echo(json.dumps(operation, ensure_ascii=False) if as_json else _text(operation))
 
 
-def _text(operation: dict[str, Any]) -> str:
+def _text(operation: Mapping[str, Any]) -> str:
     took = "" if not operation["duration_s"] else f" in {operation['duration_s']:.1f} s"
     why = f" [{operation['code']}]" if operation["code"] else ""
     reason = f" ({plain(operation['reason'])})" if operation["reason"] else ""

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from shared.errors import SecrynError, UsageError
+from shared.errors import SecrynError, UsageError, error_class
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,6 +49,16 @@ def fail(error: SecrynError, as_json: bool = False) -> NoReturn:
         typer.echo(json.dumps(document, ensure_ascii=False))
     typer.echo(f"secryn: {error.message} [{error.code}]\n  {error.advice}", err=True)
     sys.exit(error.exit_code)
+
+
+def error_of(
+    document: Mapping[str, Any], otherwise: type[SecrynError], message: str
+) -> SecrynError:
+    """Return the error that ended what ``document`` tells of, or ``otherwise`` with ``message``."""
+    fault = document.get("error") or {}
+    return error_class(str(fault.get("code", otherwise.code)))(
+        str(fault.get("message", message)), hint=fault.get("hint")
+    )
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from cli.connect import connected
 from cli.options import DEFAULT_STATE, Json, State
-from cli.output import command, emit, plain
+from cli.output import command, emit, error_of, plain
 from cli.progress import shown
 from cli.sources import (
     Backup,
@@ -21,7 +22,7 @@ from cli.sources import (
     read_key,
     roll_forward_of,
 )
-from shared.errors import PreviewFailed, TargetMismatch, error_class
+from shared.errors import PreviewFailed, TargetMismatch
 
 TYPE_PREFIX = "com.secryn.instance."
 NAMED = 10
@@ -72,14 +73,11 @@ def preview(
         with shown("Preview", quiet=as_json) as progress:
             found = stack.restores.wait_preview(asked["preview_id"], progress)
     if found["state"] != "previewed":
-        fault = found["error"]
-        raise error_class(str(fault.get("code", PreviewFailed.code)))(
-            str(fault["message"]), hint=fault.get("hint")
-        )
+        raise error_of(found, PreviewFailed, f"the preview was {found['state']}")
     emit(found, as_json, lambda: _tell(found))
 
 
-def _tell(found: dict[str, Any]) -> None:
+def _tell(found: Mapping[str, Any]) -> None:
     _tell_events(found["events"])
     access, offset = found["access"], found["offset"]
     typer.echo(f"\nWhose access it would bring back (the backup's state, at offset {offset}):")
@@ -129,7 +127,7 @@ def tell_revoked(revoked: dict[str, Any] | None) -> None:
     _tell_access({kind: revoked[kind] for kind in TITLES})
 
 
-def _names(entry: dict[str, Any]) -> str:
+def _names(entry: Mapping[str, Any]) -> str:
     names = [plain(_name(row)) for row in entry["named"][:NAMED]]
     left = entry["count"] - len(names)
     return ", ".join(names if not left else [*names, f"and {left:,} more"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,7 +41,7 @@ def shown(title: str, *, quiet: bool) -> Iterator[OnProgress]:
     with bar:
         task = bar.add_task(title, total=None)
 
-        def draw(document: dict[str, Any]) -> None:
+        def draw(document: Mapping[str, Any]) -> None:
             done = document.get("progress") or {}
             bar.update(
                 task,
@@ -53,7 +53,7 @@ def shown(title: str, *, quiet: bool) -> Iterator[OnProgress]:
         yield draw
 
 
-def _described(title: str, document: dict[str, Any]) -> str:
+def _described(title: str, document: Mapping[str, Any]) -> str:
     text = f"{title}: {document.get('step') or document['state']}"
     progress = document.get("progress") or {}
     if rows := progress.get("rows"):
@@ -66,7 +66,7 @@ def _described(title: str, document: dict[str, Any]) -> str:
 def _line_by_line(title: str, console: Console) -> OnProgress:
     last: str | None = None
 
-    def draw(document: dict[str, Any]) -> None:
+    def draw(document: Mapping[str, Any]) -> None:
         nonlocal last
         step = str(document.get("step") or document["state"])
         if step != last:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _ORIGINS = {
@@ -27,7 +27,7 @@ def recovery_line(point: dict[str, Any]) -> str:
     )
 
 
-def protection_lines(found: dict[str, Any]) -> Iterator[str]:
+def protection_lines(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield what an administrator has to know about backups now."""
     yield recovery_line(found["recovery_point"])
     staleness = found["staleness"]

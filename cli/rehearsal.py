@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -69,7 +70,7 @@ def set_rehearsal(
     emit(found, as_json, lambda: _tell(found))
 
 
-def _tell(found: dict[str, Any]) -> None:
+def _tell(found: Mapping[str, Any]) -> None:
     value = found["value"]
     typer.echo(f"Rehearsals {'on' if value['enabled'] else 'off'}: {timing.rule_of(value)}")
     if found["fault"] is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from cli.connect import Connected, connected
 from cli.options import DEFAULT_STATE, Json, State
-from cli.output import command, emit
+from cli.output import command, emit, error_of
 from cli.progress import shown
 from cli.sources import (
     Backup,
@@ -26,7 +27,6 @@ from shared.errors import (
     RehearsalDiffers,
     RestoreFailedError,
     TargetMismatch,
-    error_class,
 )
 
 app = typer.Typer(help="Rehearsals there were, and the one that runs.", no_args_is_help=True)
@@ -119,11 +119,7 @@ def _finish(stack: Connected, rehearsal_id: str, as_json: bool) -> None:
     with shown("Rehearsal", quiet=as_json) as progress:
         rehearsal = stack.rehearsals.wait(rehearsal_id, progress)
     if rehearsal["state"] != "rehearsed":
-        fault = rehearsal.get("error") or {}
-        raise error_class(str(fault.get("code", RestoreFailedError.code)))(
-            str(fault.get("message", f"the rehearsal was {rehearsal['state']}")),
-            hint=fault.get("hint"),
-        )
+        raise error_of(rehearsal, RestoreFailedError, f"the rehearsal was {rehearsal['state']}")
     emit(rehearsal, as_json, lambda: _tell(rehearsal))
     if rehearsal["outcome"] != "restorable":
         differs = RehearsalDiffers("the state is not the one that it must be")
@@ -131,7 +127,7 @@ def _finish(stack: Connected, rehearsal_id: str, as_json: bool) -> None:
         sys.exit(differs.exit_code)
 
 
-def _tell(rehearsal: dict[str, Any]) -> None:
+def _tell(rehearsal: Mapping[str, Any]) -> None:
     proof, estimate = rehearsal["proof"], rehearsal["estimate"]
     typer.echo(f"Backup {rehearsal['backup_id']}: {rehearsal['outcome']}")
     typer.echo(f"{rehearsal['rows']:,} rows of {rehearsal['size_bytes']:,} bytes, each compared.")
@@ -149,7 +145,7 @@ def _tell(rehearsal: dict[str, Any]) -> None:
         typer.echo(f"It would be refused now: {obstacle['message']} [{obstacle['code']}]")
 
 
-def _tell_compared(compared: dict[str, Any], what: str) -> None:
+def _tell_compared(compared: Mapping[str, Any], what: str) -> None:
     equal = compared.get("equivalent", compared.get("equal"))
     if equal is None:
         reason = compared.get("reason")

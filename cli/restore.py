@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,7 +92,7 @@ def run(
             stack, instance, yes, "This replaces EVERYTHING in", environment, also=_space
         )
         upload = None if file is None else stack.restores.upload(file)
-        restore = stack.restores.start(
+        asked = stack.restores.start(
             target_instance_id=instance,
             key_file_text=key_text,
             reason=reason,
@@ -107,10 +108,10 @@ def run(
             revoke_returning=revoke_returning,
             break_glass=local,
         )
-        if restore["state"] == AWAITING_APPROVAL:
-            emit(restore, as_json, lambda: tell_waiting(restore))
+        if asked["state"] == AWAITING_APPROVAL:
+            emit(asked, as_json, lambda: tell_waiting(asked))
             return
-        restore = watched(stack, restore["restore_id"], secret, receipt_file, as_json)
+        restore = watched(stack, asked["restore_id"], secret, receipt_file, as_json)
     raise_unless_restored(restore)
     emit(restore, as_json, lambda: tell_restored(restore))
 
@@ -135,14 +136,14 @@ def undo(
     secret = new_receipt_secret()
     with connected(state, token_file) as stack:
         confirm_instance(stack, instance, yes, "This replaces EVERYTHING in", environment)
-        undone = stack.restores.undo(
+        asked = stack.restores.undo(
             target_instance_id=instance,
             reason=reason,
             restore_id=restore_id or _named_by_receipt(token_file),
             environment=environment,
             receipt_secret=secret,
         )
-        undone = watched(stack, undone["restore_id"], secret, receipt_file, as_json)
+        undone = watched(stack, asked["restore_id"], secret, receipt_file, as_json)
     raise_unless_restored(undone)
     emit(undone, as_json, lambda: _tell_undo(undone))
 
@@ -155,7 +156,7 @@ def _named_by_receipt(token_file: Path | None) -> str | None:
     return rest.partition(".")[0] if kind == RECEIPT_KIND else None
 
 
-def _tell_undo(undone: dict[str, Any]) -> None:
+def _tell_undo(undone: Mapping[str, Any]) -> None:
     typer.echo(f"Undo {undone['restore_id']}: {undone['state']}, epoch {undone['epoch']}")
     typer.echo(f"The instance is what it was before restore {undone['undo_of']}.")
 

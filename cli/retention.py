@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -10,9 +10,9 @@ import typer
 
 from cli.connect import connected
 from cli.options import DEFAULT_STATE, Json, State
-from cli.output import command, emit, plain
+from cli.output import command, emit, error_of, plain
 from cli.progress import shown
-from shared.errors import UsageError, error_class
+from shared.errors import ConflictError, UsageError
 
 app = typer.Typer(help="Which backups are purged, and by which rule.", no_args_is_help=True)
 
@@ -59,9 +59,9 @@ class _Wished:
     def __bool__(self) -> bool:
         return bool(self.named or self.without)
 
-    def changed(self, value: dict[str, Any]) -> dict[str, Any]:
+    def changed(self, value: Mapping[str, Any]) -> dict[str, Any]:
         """Return the rules with what is wished. Raises UsageError."""
-        changed = value | self.named
+        changed = {**value, **self.named}
         for rule in self.without:
             name = rule.replace("-", "_")
             if name not in value or name == _NO_RULE:
@@ -157,9 +157,8 @@ def run(reason: Reason = "by hand", state: State = DEFAULT_STATE, as_json: Json 
     with connected(state) as stack, shown("Retention", quiet=as_json) as progress:
         ended = stack.retention.wait(stack.retention.run(reason)["run_id"], progress)
     if ended["state"] == "failed":
-        fault = ended["error"]
-        raise error_class(fault["code"])(fault["message"], hint=fault["hint"])
-    emit(ended, as_json, lambda: _tell_run(ended["outcome"]))
+        raise error_of(ended, ConflictError, "the rules could not be applied")
+    emit(ended, as_json, lambda: _tell_run(ended["outcome"] or {}))
 
 
 @app.command()
@@ -177,7 +176,7 @@ def confirm(
     emit(found, as_json, lambda: _tell(found))
 
 
-def _tell(found: dict[str, Any]) -> None:
+def _tell(found: Mapping[str, Any]) -> None:
     rules = {name: rule for name, rule in found["value"].items() if rule is not None}
     zone = rules.pop(_NO_RULE)
     if not rules:
@@ -191,14 +190,14 @@ def _tell(found: dict[str, Any]) -> None:
     _tell_origin(found)
 
 
-def _tell_origin(found: dict[str, Any]) -> None:
+def _tell_origin(found: Mapping[str, Any]) -> None:
     if found["fault"] is not None:
         typer.echo(f"WHAT IS STORED CANNOT BE READ, and nothing is purged: {found['fault']}")
     if not found["confirmed"]:
         typer.echo(f"NOT CONFIRMED: {_ORIGINS[found['origin']]}: `secryn retention confirm`")
 
 
-def _tell_preview(found: dict[str, Any], proposed: bool) -> None:
+def _tell_preview(found: Mapping[str, Any], proposed: bool) -> None:
     for one in found["backups"]:
         typer.echo(
             f"{one['backup_id']}  {one['taken_at']}  {one['verdict']:<5}  {one['rule']}"
@@ -219,7 +218,7 @@ _STANDINGS: Final = {
 }
 
 
-def _tell_run(outcome: dict[str, Any]) -> None:
+def _tell_run(outcome: Mapping[str, Any]) -> None:
     typer.echo(f"{outcome['purged']} purged, {outcome['kept']} kept.")
     for backup_id in outcome["purged_backups"]:
         typer.echo(f"{backup_id}  purged")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -107,7 +108,7 @@ def set_schedule(
     emit(found, as_json, lambda: _tell(found))
 
 
-def _changed(value: dict[str, Any], wished: dict[str, Any]) -> dict[str, Any]:
+def _changed(value: Mapping[str, Any], wished: dict[str, Any]) -> dict[str, Any]:
     changed = timing.changed(value, wished)
     if "after_events" in wished:
         changed["after_events"] = _events(wished["after_events"])
@@ -141,7 +142,7 @@ def confirm(
     emit(found, as_json, lambda: _tell(found))
 
 
-def _tell(found: dict[str, Any]) -> None:
+def _tell(found: Mapping[str, Any]) -> None:
     value = found["value"]
     state = "on" if value["enabled"] else "off"
     typer.echo(f"Schedule {state}: {timing.rule_of(value)}")
@@ -161,7 +162,7 @@ def _tell(found: dict[str, Any]) -> None:
         typer.echo(f"NOT CONFIRMED: {_WHY[found['origin']]} `secryn schedule confirm`")
 
 
-def _tell_runs(found: dict[str, Any]) -> None:
+def _tell_runs(found: Mapping[str, Any]) -> None:
     last = found["last_tick"]
     if last is not None:
         about = f" (backup {last['backup_id']})" if last["backup_id"] else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -108,7 +109,7 @@ def status(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
     emit(found, as_json, lambda: _show(found))
 
 
-def _protection(state: Path) -> dict[str, Any] | None:
+def _protection(state: Path) -> Mapping[str, Any] | None:
     """Return how much a loss would cost; None where the service is busy with other things."""
     from cli.connect import connected
     from shared.errors import SecrynError
@@ -120,7 +121,7 @@ def _protection(state: Path) -> dict[str, Any] | None:
         return None
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(found: Mapping[str, Any]) -> None:
     typer.echo(f"Stack {found['state']}: {found['state_dir']}")
     typer.echo(f"  instance   {found['instance_id']} ({found['environment']})")
     for process in found["processes"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -39,7 +40,7 @@ def check(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
         raise typer.Exit(ArchiveDamaged.exit_code)
 
 
-def _tell(report: dict[str, Any]) -> None:
+def _tell(report: Mapping[str, Any]) -> None:
     if report["clean"]:
         typer.echo("Every backup has its object and its receipt, and nothing else lies there.")
     for found in report["named"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -28,12 +29,12 @@ PauseUntil = Annotated[
 _OWN = {"weekly": "weekday", "monthly": "day", "cron": "cron"}
 
 
-def changed(value: dict[str, Any], wished: dict[str, Any]) -> dict[str, Any]:
+def changed(value: Mapping[str, Any], wished: dict[str, Any]) -> dict[str, Any]:
     """Return the schedule with what is wished; fields of another frequency go."""
     if "frequency" not in wished:
         named = [frequency for frequency, name in _OWN.items() if name in wished]
         wished = wished | ({"frequency": named[0]} if len(named) == 1 else {})
-    result = value | wished
+    result = {**value, **wished}
     for frequency, name in _OWN.items():
         if result["frequency"] != frequency and name not in wished:
             result[name] = None
@@ -42,7 +43,7 @@ def changed(value: dict[str, Any], wished: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def rule_of(value: dict[str, Any]) -> str:
+def rule_of(value: Mapping[str, Any]) -> str:
     """Return when a schedule runs, in words."""
     at = {
         "hourly": f"hourly at minute {value['at'][3:]}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,17 +50,18 @@ def create(
     if token_file is not None and token_file.exists():
         raise UsageError(f"{token_file} exists already: nothing was made")
     with connected(state) as stack:
-        made = stack.access.create_token(
+        token = stack.access.create_token(
             name, permission, expires_in_s=lifetime_s, unattended=unattended
         )
+    made: dict[str, Any] = {**token}
     if token_file is not None:
         write_secret_file(token_file, f"{made.pop('token')}\n".encode("ascii"))
         made["token_file"] = str(token_file)
 
     def tell() -> None:
         typer.echo(made.get("token") or f"{token_file}: the token {name}")
-        may = ", ".join(made["permissions"])
-        typer.echo(f"Until {made['expires_at']} it may: {may}", err=True)
+        may = ", ".join(token["permissions"])
+        typer.echo(f"Until {token['expires_at']} it may: {may}", err=True)
 
     emit(made, as_json, tell)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -56,7 +57,7 @@ def set_verification(
     emit(found, as_json, lambda: _tell_plan(found))
 
 
-def _tell_plan(found: dict[str, Any]) -> None:
+def _tell_plan(found: Mapping[str, Any]) -> None:
     value = found["value"]
     if value["every_s"] is None:
         typer.echo("Backups are read back only when somebody asks: secryn backup verify BACKUP")

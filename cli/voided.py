@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -36,7 +37,7 @@ def voided(restore_id: RestoreId, state: State = DEFAULT_STATE, as_json: Json = 
             typer.echo("Nothing was written behind the fence of this restore.")
 
 
-def _tell(event: dict[str, Any], as_json: bool, count: int) -> None:
+def _tell(event: Mapping[str, Any], as_json: bool, count: int) -> None:
     if as_json:
         typer.echo((", " if count else "") + json.dumps(event, ensure_ascii=False), nl=False)
         return

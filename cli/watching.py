@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cli.connect import Connected
+from cli.output import error_of
 from cli.preview import tell_revoked
 from cli.progress import shown
 from shared.client.restores import receipt_of
-from shared.errors import RestoreFailedError, error_class
+from shared.errors import RestoreFailedError
 from shared.secretfiles import write_secret_file
 
 ReceiptFile = Annotated[
@@ -33,21 +35,21 @@ def watched(
     write_secret_file(file, f"{receipt}\n".encode("ascii"), exist_ok=True)
     watching = stack.restores.with_receipt(receipt)
     with watching.connection, shown("Restore", quiet=as_json) as progress:
-        return watching.wait(restore_id, progress) | {"receipt_file": str(file)}
+        return {**watching.wait(restore_id, progress), "receipt_file": str(file)}
 
 
-def raise_unless_restored(restore: dict[str, Any]) -> None:
+def raise_unless_restored(restore: Mapping[str, Any]) -> None:
     """Raise the error that ended a restore, unless it came about."""
     if restore["state"] == "restored":
         return
-    fault = restore.get("error") or {}
-    raise error_class(str(fault.get("code", RestoreFailedError.code)))(
-        str(fault.get("message", f"the restore {restore['restore_id']} was {restore['state']}")),
-        hint=fault.get("hint"),
+    raise error_of(
+        restore,
+        RestoreFailedError,
+        f"the restore {restore['restore_id']} was {restore['state']}",
     )
 
 
-def tell_restored(restore: dict[str, Any]) -> None:
+def tell_restored(restore: Mapping[str, Any]) -> None:
     """Tell a person that a restore came about, and how to undo it."""
     typer.echo(f"Restore {restore['restore_id']}: {restore['state']}, epoch {restore['epoch']}")
     typer.echo("The instance is what it was at the backup; every table's digest is the same.")

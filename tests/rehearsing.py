@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.documents import plain
 from tests.plugins.instance import eventually
 from tests.plugins.live import Json, Live
 
@@ -17,7 +18,7 @@ def ask(live: Live, backup: Json, key: str, **named: Any) -> Json:
     wanted: Json = {"target_instance_id": live.instance_id, "reason": "a test"}
     if "upload" not in named:
         wanted["backup_id"] = backup["backup_id"]
-    return live.services.rehearsals.start(key_file_text=key, **(wanted | named))
+    return plain(live.services.rehearsals.start(key_file_text=key, **(wanted | named)))
 
 
 def rehearsed(live: Live, backup: Json, key: str, **named: Any) -> Json:
@@ -25,7 +26,7 @@ def rehearsed(live: Live, backup: Json, key: str, **named: Any) -> Json:
     asked = ask(live, backup, key, **named)
     ended = live.services.rehearsals.wait(asked["rehearsal_id"])
     assert not scratch(live)
-    return ended
+    return plain(ended)
 
 
 def scratch(live: Live) -> set[str]:
@@ -39,8 +40,8 @@ def shown_rehearsal(live: Live, backup: Json, rehearsal: Json) -> Json:
 
     def look() -> Json | None:
         shown = live.services.backups.get(backup["backup_id"])
-        found: Json = shown["rehearsal"] or {}
-        return shown if found.get("rehearsal_id") == identity else None
+        found: Json = plain(shown["rehearsal"] or {})
+        return plain(shown) if found.get("rehearsal_id") == identity else None
 
     found: Json = eventually(look, "the history shows the rehearsal")
     return found

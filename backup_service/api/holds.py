@@ -12,7 +12,7 @@ from backup_service.handlers.hold_backup import hold_backup, release_backup
 from serving.api import command_body, operation
 from serving.caller import requires
 from serving.requester import http_requester
-from shared.api.common import Document
+from shared.api.backups import Backup
 from shared.errors import BackupNotFound, ConflictError, NotFoundError
 
 
@@ -25,7 +25,7 @@ def create_hold_routes(context: BackupContext) -> Blueprint:
         "Keep a backup from being purged",
         body=HoldBackup,
         idempotent="command_id",
-        answer=Document,
+        answer=Backup,
         problems=(BackupNotFound, ConflictError),
     )
     @requires("hold")
@@ -38,7 +38,7 @@ def create_hold_routes(context: BackupContext) -> Blueprint:
         "Give one holder's hold back",
         body=ReleaseBackup,
         idempotent="command_id",
-        answer=Document,
+        answer=Backup,
         problems=(BackupNotFound, NotFoundError, ConflictError),
     )
     @requires("hold")
@@ -53,7 +53,7 @@ def create_hold_routes(context: BackupContext) -> Blueprint:
         "Delete a backup for good",
         body=DeleteBackup,
         idempotent="command_id",
-        answer=Document,
+        answer=Backup,
         problems=(BackupNotFound, ConflictError),
     )
     @requires("delete", proven=True)

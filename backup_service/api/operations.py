@@ -14,7 +14,7 @@ from backup_service.operations.query import SEVERAL
 from serving.api import operation
 from serving.caller import requires
 from serving.paging import parse_arguments
-from shared.api.common import Document
+from shared.api.operations import OperationChanges, OperationPage
 from shared.database import postgres_faults
 
 LOOK_S: Final = 0.25
@@ -28,7 +28,7 @@ def create_operation_routes(context: BackupContext) -> Blueprint:
     waiters = threading.BoundedSemaphore(WAITERS_MAX)
 
     @routes.get("")
-    @operation("Recent Operations, a page of them", query=OperationsQuery, answer=Document)
+    @operation("Recent Operations, a page of them", query=OperationsQuery, answer=OperationPage)
     @requires("read")
     def list_operations() -> Response:
         query = parse_arguments(OperationsQuery, request.args.to_dict(flat=False), SEVERAL)
@@ -37,7 +37,9 @@ def create_operation_routes(context: BackupContext) -> Blueprint:
 
     @routes.get("/changes")
     @operation(
-        "What changed in them, as soon as something has", query=ChangesQuery, answer=Document
+        "What changed in them, as soon as something has",
+        query=ChangesQuery,
+        answer=OperationChanges,
     )
     @requires("read")
     def changes() -> Response:

@@ -19,7 +19,7 @@ from backup_service.retention.policy import RetentionPolicy
 from serving.api import command_body, operation
 from serving.caller import requires
 from serving.requester import http_requester, json_body
-from shared.api.common import Document
+from shared.api.retention import RetentionPreview, RetentionRun
 from shared.errors import RetentionRunNotFound
 
 
@@ -36,13 +36,13 @@ def create_retention_routes(context: BackupContext) -> Blueprint:
     routes = Blueprint("retention", __name__, url_prefix="/api/v1/retention")
 
     @routes.get("/preview")
-    @operation("Which backups the rules would purge", answer=Document)
+    @operation("Which backups the rules would purge", answer=RetentionPreview)
     @requires("read")
     def preview() -> Response:
         return jsonify(preview_retention(context))
 
     @routes.post("/preview")
-    @operation("Which backups other rules would purge", body=Proposed, answer=Document)
+    @operation("Which backups other rules would purge", body=Proposed, answer=RetentionPreview)
     @requires("read")
     def preview_proposed() -> Response:
         proposed = parse_command(Proposed, json_body())
@@ -53,7 +53,7 @@ def create_retention_routes(context: BackupContext) -> Blueprint:
         "Apply the rules now",
         body=RunRetention,
         idempotent="command_id",
-        answer=Document,
+        answer=RetentionRun,
         status=202,
     )
     @requires("delete", proven=True)
@@ -62,7 +62,7 @@ def create_retention_routes(context: BackupContext) -> Blueprint:
         return jsonify(request_retention(context, command, http_requester())), 202
 
     @routes.get("/runs/<run_id>")
-    @operation("One run of retention", answer=Document, problems=(RetentionRunNotFound,))
+    @operation("One run of retention", answer=RetentionRun, problems=(RetentionRunNotFound,))
     @requires("read")
     def show(run_id: str) -> Response:
         try:

@@ -28,8 +28,16 @@ from serving.api.download import GIVES, TAKES, StoredObject, send_object
 from serving.caller import requires
 from serving.requester import http_requester
 from serving.watching import EVENT_STREAM, WaitQuery, WatchBoard, Watched, follow, show
-from shared.api.backups import Backup, BackupPage, SealedKey, SignedReceipt, Verified
-from shared.api.common import Document
+from shared.api.backups import (
+    Backup,
+    BackupPage,
+    HistoryRebuild,
+    RebuiltHistory,
+    SealedKey,
+    SignedReceipt,
+    StorageReport,
+    Verified,
+)
 from shared.api.instance import Instance, InstanceDigest, StoreStatus
 from shared.database import postgres_faults
 from shared.errors import (
@@ -92,19 +100,21 @@ def create_routes(context: BackupContext, board: WatchBoard) -> Blueprint:
         )
 
     @routes.post("/storage/check")
-    @operation("Compare the storage with the history", answer=Document)
+    @operation("Compare the storage with the history", answer=StorageReport)
     @requires("read")
     def storage_check() -> Response:
         return jsonify(check_storage(context, http_requester()))
 
     @routes.post("/history/rebuild")
-    @operation("Make the history anew from the events", answer=Document, problems=(ConflictError,))
+    @operation(
+        "Make the history anew from the events", answer=RebuiltHistory, problems=(ConflictError,)
+    )
     @requires("configure")
     def rebuild() -> Response:
         return jsonify(rebuild_history(context, http_requester()))
 
     @routes.get("/history/rebuild")
-    @operation("How far that is", answer=Document)
+    @operation("How far that is", answer=HistoryRebuild)
     @requires("read")
     def rebuilding() -> Response:
         return jsonify({"state": "idle"} | context.progress.of(PROGRESS))

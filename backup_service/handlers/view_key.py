@@ -13,6 +13,7 @@ from backup_service.events import Backup
 from backup_service.keys.recipients import parse_recipients
 from backup_service.keys.waiting import Viewer, Viewing
 from serving.requester import Requester
+from shared.api.backups import SealedKey
 from shared.audit import AuditEntry
 from shared.crashpoints import CrashPoint
 from shared.database import Connection, postgres_faults
@@ -47,7 +48,7 @@ def parse_view(document: Any) -> ViewKey:
 
 def view_key(
     context: BackupContext, backup_id: str, command: ViewKey, requester: Requester
-) -> dict[str, Any]:
+) -> SealedKey:
     """Return the key sealed to the viewer.
 
     Whoever asks holds the permission and has just proved who it is. An issuer on Kafka never gets

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -50,6 +50,42 @@ class RehearsalNote(TypedDict):
     code: str | None
 
 
+class Hold(TypedDict):
+    """Who keeps a backup from being purged, why, and until when; without an end until released."""
+
+    holder: str
+    reason: str
+    until: Time | None
+    held_at: Time
+    held_by: str
+
+
+class PurgeGround(TypedDict):
+    """By whom and why a backup is to go; ``rule`` is that of retention."""
+
+    why: str
+    rule: str | None
+    reason: str
+    by: str
+
+
+class Purge(PurgeGround):
+    """A purge that is not over; with ``error`` the storage refused, and is asked again."""
+
+    started_at: Time
+    attempts: int
+    error: Fault | None
+    retry_at: Time | None
+
+
+class UseByRestore(TypedDict):
+    """What a restore does with a backup, and until when it may need it."""
+
+    state: str | None
+    asked_until: Time | None
+    undo_until: Time | None
+
+
 class Backup(Running):
     """One backup, as its events tell it."""
 
@@ -72,10 +108,15 @@ class Backup(Running):
     key_viewed_by: str | None
     key_viewed_at: Time | None
     key_expired_at: Time | None
-    trigger: str | dict[str, object] | None
+    trigger: str | dict[str, Any] | None
     rehearsed_at: Time | None
     rehearsal: RehearsalNote | None
     error: Fault | None
+    holds: list[Hold]
+    restores: dict[Id, UseByRestore]
+    purge: Purge | None
+    purged: PurgeGround | None
+    purged_at: Time | None
     # Once it is created:
     instance_id: NotRequired[Id]
     environment: NotRequired[str]
@@ -109,6 +150,35 @@ class BackupPage(TypedDict):
     backups: list[Backup]
     next_cursor: str | None
     recovery_point: RecoveryPoint
+
+
+class StoredDifference(TypedDict):
+    """One difference between the storage and the history; ``name`` is the object's."""
+
+    kind: str
+    name: str
+    backup_id: Id | None
+
+
+class StorageReport(TypedDict):
+    """How the storage differs from the history: how often in each way, and the first by name."""
+
+    clean: bool
+    findings: dict[str, int]
+    named: list[StoredDifference]
+
+
+class RebuiltHistory(TypedDict):
+    """What the history holds after it was made anew from the events up to ``position``."""
+
+    backups: int
+    position: int
+
+
+class HistoryRebuild(Running):
+    """How far a rebuild of the history is."""
+
+    state: str
 
 
 class SealedKey(TypedDict):
@@ -147,7 +217,7 @@ class Adopted(TypedDict):
 class SignedReceipt(TypedDict):
     """The facts of a backup and an Ed25519 signature over them, as they lie in the storage."""
 
-    receipt: dict[str, object]
+    receipt: dict[str, Any]
     signer: str
     signer_public_key: str
     signature: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NotRequired
+from typing import Annotated, Any, NotRequired
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypedDict
@@ -13,7 +13,7 @@ Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 # A document that is told of in words alone.
-Document = dict[str, object]
+Document = dict[str, Any]
 
 PAGE_DEFAULT, PAGE_MAX = 100, 1000
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from typing_extensions import TypedDict
 
 from shared.api.common import Time
@@ -11,7 +13,7 @@ class Configured(TypedDict):
     """A standing setting as it is, from where it came, and whether it waits for a word."""
 
     name: str
-    value: dict[str, object]
+    value: dict[str, Any]
     etag: str
     origin: str
     confirmed: bool

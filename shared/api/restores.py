@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -195,7 +195,7 @@ class Restore(Running):
     roll_forward: NotRequired[str | None]
     outside_window: NotRequired[str | None]
     # Of one that waits for another person:
-    asked: NotRequired[dict[str, object]]
+    asked: NotRequired[dict[str, Any]]
     upload_sha256: NotRequired[Sha256 | None]
     approvers: NotRequired[list[str]]
     expires_at: NotRequired[Time | None]
@@ -340,7 +340,7 @@ class RehearsalSchedule(TypedDict):
     the set time.
     """
 
-    value: dict[str, object]
+    value: dict[str, Any]
     identity: str | None
     fault: str | None
     next_runs: list[RehearsalRun]
@@ -367,7 +367,7 @@ class UndoneEvents(TypedDict):
     by_kind: NotRequired[Counts]
     by_actor: NotRequired[Counts]
     stretches: NotRequired[list[list[int]]]
-    newest: list[dict[str, object]]
+    newest: list[dict[str, Any]]
 
 
 class ComparedAccess(TypedDict):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from typing_extensions import TypedDict
 
 from shared.api.common import Id, Time
@@ -28,7 +30,7 @@ class Schedule(Configured):
     """The schedule, its next runs, what became of the last tick, who waits for a word."""
 
     next_runs: list[Run]
-    last_tick: dict[str, object] | None
+    last_tick: dict[str, Any] | None
     waiting_recipients: list[str]
 
 
@@ -39,7 +41,7 @@ class Protection(TypedDict):
     """
 
     recovery_point: RecoveryPoint
-    staleness: dict[str, object] | None
+    staleness: dict[str, Any] | None
     next_run: Run | None
     recipients: list[str]
-    awaits_confirmation: list[object] | dict[str, object]
+    awaits_confirmation: list[object] | dict[str, Any]

@@ -8,14 +8,16 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
 import httpx
 
 from shared.errors import SecrynError, UnavailableError, error_class
 
 Json = dict[str, Any]
-Progress = Callable[[Json], None]
+Progress = Callable[[Mapping[str, Any]], None]
+# A document of shared/api.
+Answer = TypeVar("Answer")
 
 POLL_FIRST_S = 0.05
 POLL_LONGEST_S = 0.25
@@ -104,6 +106,24 @@ class ServiceConnection:
             raise SecrynError(f"{self.base_url} answered {path} with something else than an object")
         return document
 
+    def ask(
+        self,
+        answer: type[Answer],
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float | None = None,
+        if_match: str | None = None,
+        **params: Any,
+    ) -> Answer:
+        """Send one request as ``call`` does; ``answer`` is what the operation declares.
+
+        That is said, and not checked here: an answer may gain fields in a later release.
+        """
+        document = self.call(method, path, body, timeout_s=timeout_s, if_match=if_match, **params)
+        return cast(Answer, document)
+
     def ready(self) -> Json:
         """Return what /readyz says: ``ready``; to a known caller also ``faults`` and ``place``.
 
@@ -147,21 +167,29 @@ class ServiceConnection:
             raise _unreachable(self.base_url, error) from error
 
     def send(
-        self, method: str, path: str, chunks: Iterable[bytes], headers: Mapping[str, str]
-    ) -> Json:
-        """Stream ``chunks`` as one body, whose headers are given; return the answer."""
+        self,
+        answer: type[Answer],
+        method: str,
+        path: str,
+        chunks: Iterable[bytes],
+        headers: Mapping[str, str],
+    ) -> Answer:
+        """Stream ``chunks`` as one body, whose headers are given; return the ``answer``."""
         try:
             response = self._client.request(method, path, content=chunks, headers=headers)
         except httpx.HTTPError as error:
             raise _unreachable(self.base_url, error) from error
         raise_problem(response)
-        document: Json = response.json()
-        return document
+        return cast(Answer, response.json())
 
     def watch(
-        self, path: str, finished: Callable[[Json], bool], progress: Progress | None = None
-    ) -> Json:
-        """Look at ``path`` until ``finished`` says so; call ``progress`` with every change.
+        self,
+        answer: type[Answer],
+        path: str,
+        finished: Callable[[Answer], bool],
+        progress: Progress | None = None,
+    ) -> Answer:
+        """Look at ``path``, which gives an ``answer``, until ``finished`` says so; call ``progress`` with every change.
 
         The service answers when something changed (long polling), or is asked again in a moment.
         One that restarts in between is waited for: only 30 s without any answer end it.
@@ -170,15 +198,16 @@ class ServiceConnection:
         last_answer = time.monotonic()
         while True:
             try:
-                document, tag = self._changed(path, tag)
+                changed, tag = self._changed(path, tag)
                 last_answer = time.monotonic()
             except UnavailableError:
                 if time.monotonic() - last_answer > PATIENCE_S:
                     raise
             else:
-                if document is not None:
+                if changed is not None:
                     if progress is not None:
-                        progress(document)
+                        progress(changed)
+                    document = cast(Answer, changed)
                     if finished(document):
                         return document
             time.sleep(pause_s)

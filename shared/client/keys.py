@@ -11,8 +11,10 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import NotRequired, Self, TypedDict
 
+from shared.api.backups import SealedKey
+from shared.api.keys import StoredKey, WaitingKeys
 from shared.archive.age import HybridIdentity, open_sealed, parse_identity
 from shared.archive.age.keytypes import Identity
 from shared.client.http import Json, ServiceConnection, new_command_id
@@ -53,7 +55,7 @@ class KeyRequest:
             "recipient": self.identity.to_recipient().encode(),
         }
 
-    def open(self, answer: Json) -> str:
+    def open(self, answer: SealedKey) -> str:
         """Return the text of the key file that the service answered with."""
         sealed = bytes.fromhex(answer["sealed_key"])
         return open_sealed(sealed, [self.identity], SEALED_KEY_MAX_BYTES).decode("utf-8")
@@ -121,6 +123,15 @@ def _forget(pending: Path) -> None:
     fsync_folder(pending.parent)
 
 
+class TakenKey(TypedDict):
+    """What became of one key: the file that it is in, or why somebody else has it."""
+
+    backup_id: str
+    key_file: NotRequired[str]
+    code: NotRequired[str]
+    message: NotRequired[str]
+
+
 class KeyClient:
     """See which keys wait, and take all of them."""
 
@@ -128,11 +139,16 @@ class KeyClient:
         self._connection = connection
         self._view = view
 
-    def waiting(self) -> Json:
+    def waiting(self) -> WaitingKeys:
         """Return every key that waits, the first to expire first, with what is said of them all."""
-        return self._connection.call("GET", "/api/v1/keys")
+        return self._connection.ask(WaitingKeys, "GET", "/api/v1/keys")
 
-    def take_all(self, folder: Path) -> Iterator[Json]:
+    def stored(self, request: KeyRequest) -> StoredKey:
+        """Say that the key which ``request`` was given is stored: it is not given again."""
+        path = f"/api/v1/backups/{request.backup_id}/key/stored"
+        return self._connection.ask(StoredKey, "POST", path, {"request_id": request.request_id})
+
+    def take_all(self, folder: Path) -> Iterator[TakenKey]:
         """Take every waiting key into ``folder``, as BACKUP.key; yield what became of each.
 
         What an earlier call, that was stopped, had asked for comes first. Yields ``backup_id``
@@ -152,7 +168,7 @@ class KeyClient:
     def _ids(self) -> list[str]:
         return [key["backup_id"] for key in self.waiting()["waiting"]]
 
-    def _take(self, backup_id: str, target: Path) -> Json:
+    def _take(self, backup_id: str, target: Path) -> TakenKey:
         try:
             take_key(self._view, backup_id, target)
         except (ConflictError, UsageError) as error:

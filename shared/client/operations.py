@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from shared.client.http import Json, ServiceConnection
+from shared.api.operations import Operation, OperationChanges, OperationPage
+from shared.client.http import ServiceConnection
 from shared.errors import UnavailableError
 
 WAIT_S = 20.0
@@ -19,14 +20,16 @@ class OperationsClient:
     def __init__(self, connection: ServiceConnection) -> None:
         self.connection = connection
 
-    def list(self, **asked: object) -> Json:
+    def list(self, **asked: object) -> OperationPage:
         """Return a page, the newest first; with ``position``, where to follow it from.
 
         ``asked`` are the filters, ``limit`` and ``cursor`` of the service.
         """
-        return self.connection.call("GET", "/api/v1/operations", None, **_given(asked))
+        return self.connection.ask(
+            OperationPage, "GET", "/api/v1/operations", None, **_given(asked)
+        )
 
-    def follow(self, after: int, **asked: object) -> Iterator[Json]:
+    def follow(self, after: int, **asked: object) -> Iterator[Operation]:
         """Yield each operation whenever it changes, for ever; a service that restarts is waited for.
 
         ``asked`` are the filters of the service.
@@ -35,9 +38,10 @@ class OperationsClient:
         while True:
             began = time.monotonic()
             try:
-                found = self.connection.call(
-                    "GET", "/api/v1/operations/changes", None, after=after, wait_s=WAIT_S, **given
-                )
+                found = self.connection.ask(
+                    OperationChanges, "GET", "/api/v1/operations/changes", None,
+                    after=after, wait_s=WAIT_S, **given,
+                )  # fmt: skip
             except UnavailableError:
                 time.sleep(PAUSE_S)
                 continue

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from shared.client.http import Json, Progress, ServiceConnection
+from shared.api.restores import Rehearsal, RehearsalPage, RehearsalSchedule, Upload
+from shared.client.http import Progress, ServiceConnection
 from shared.client.restores import sealed_command
 
 ENDED = frozenset({"rehearsed", "failed", "cancelled"})
@@ -23,7 +24,7 @@ class RehearsalClient:
         key_file_text: str,
         reason: str,
         backup_id: str | None = None,
-        upload: Json | None = None,
+        upload: Upload | None = None,
         source_instance_id: str | None = None,
         trust_signer: str | None = None,
         environment: str | None = None,
@@ -31,7 +32,7 @@ class RehearsalClient:
         expect_digest: str | None = None,
         next_backup_id: str | None = None,
         fold_log: bool = True,
-    ) -> Json:
+    ) -> Rehearsal:
         """Ask for a restore to be rehearsed; return ``rehearsal_id`` and ``state``."""
         command = sealed_command(
             self.connection,
@@ -51,26 +52,26 @@ class RehearsalClient:
             "next_backup_id": next_backup_id,
         }
         command |= {name: value for name, value in optional.items() if value is not None}
-        return self.connection.call("POST", _PATH, command | {"fold_log": fold_log})
+        return self.connection.ask(Rehearsal, "POST", _PATH, command | {"fold_log": fold_log})
 
-    def schedule(self) -> Json:
+    def schedule(self) -> RehearsalSchedule:
         """Return when rehearsals run by themselves, the next ten, and what came of the last."""
-        return self.connection.call("GET", f"{_PATH}/schedule")
+        return self.connection.ask(RehearsalSchedule, "GET", f"{_PATH}/schedule")
 
-    def wait(self, rehearsal_id: str, progress: Progress | None = None) -> Json:
+    def wait(self, rehearsal_id: str, progress: Progress | None = None) -> Rehearsal:
         """Return the rehearsal when it ended, whichever way."""
         return self.connection.watch(
-            f"{_PATH}/{rehearsal_id}", lambda found: found["state"] in ENDED, progress
+            Rehearsal, f"{_PATH}/{rehearsal_id}", lambda found: found["state"] in ENDED, progress
         )
 
-    def get(self, rehearsal_id: str) -> Json:
+    def get(self, rehearsal_id: str) -> Rehearsal:
         """Return one rehearsal. Raises RehearsalNotFound."""
-        return self.connection.call("GET", f"{_PATH}/{rehearsal_id}")
+        return self.connection.ask(Rehearsal, "GET", f"{_PATH}/{rehearsal_id}")
 
-    def list(self) -> Json:
+    def list(self) -> RehearsalPage:
         """Return all rehearsals, the newest first."""
-        return self.connection.call("GET", _PATH)
+        return self.connection.ask(RehearsalPage, "GET", _PATH)
 
-    def cancel(self, rehearsal_id: str) -> Json:
+    def cancel(self, rehearsal_id: str) -> Rehearsal:
         """Ask for a rehearsal to be given up."""
-        return self.connection.call("POST", f"{_PATH}/{rehearsal_id}/cancel")
+        return self.connection.ask(Rehearsal, "POST", f"{_PATH}/{rehearsal_id}/cancel")

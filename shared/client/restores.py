@@ -8,6 +8,18 @@ import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from shared.api.restores import (
+    ApprovalPolicy,
+    ListedVoidedEvent,
+    Preview,
+    ReappliedEvents,
+    Recipient,
+    Restore,
+    RestorePage,
+    Space,
+    Upload,
+    VoidedPage,
+)
 from shared.archive.age import parse_recipient, seal
 from shared.client.http import Json, Progress, ServiceConnection, new_command_id
 from shared.client.transfer import upload_file
@@ -41,7 +53,7 @@ def sealed_command(
     key_file_text: str,
     reason: str,
     backup_id: str | None,
-    upload: Json | None,
+    upload: Upload | None,
     action: str | None = None,
 ) -> Json:
     """Return what every command about an archive begins with.
@@ -58,7 +70,7 @@ def sealed_command(
     } | archive
     if action is not None:
         body["action"] = action
-    recipient = connection.call("GET", "/api/v1/recipient")["recipient"]
+    recipient = connection.ask(Recipient, "GET", "/api/v1/recipient")["recipient"]
     sealed = seal(json.dumps(body).encode("utf-8"), [parse_recipient(recipient)])
     named = {"backup_id": backup_id} if upload is None else {"upload_id": upload["upload_id"]}
     return {
@@ -75,12 +87,12 @@ class RestoreClient:
     def __init__(self, connection: ServiceConnection) -> None:
         self.connection = connection
 
-    def upload(self, file: Path) -> Json:
+    def upload(self, file: Path) -> Upload:
         """Stream an archive to the service; return ``upload_id``, ``sha256``, ``size_bytes``.
 
         The same file again goes on where an earlier try broke off.
         """
-        return upload_file(self.connection, "/api/v1/uploads", file)
+        return upload_file(self.connection, file)
 
     def start(
         self,
@@ -89,7 +101,7 @@ class RestoreClient:
         key_file_text: str,
         reason: str,
         backup_id: str | None = None,
-        upload: Json | None = None,
+        upload: Upload | None = None,
         source_instance_id: str | None = None,
         trust_signer: str | None = None,
         environment: str | None = None,
@@ -99,7 +111,7 @@ class RestoreClient:
         receipt_secret: str | None = None,
         revoke_returning: bool = False,
         break_glass: str | None = None,
-    ) -> Json:
+    ) -> Restore:
         """Ask for the whole instance to be replaced; return ``restore_id`` and ``state``.
 
         With the state ``awaiting_approval`` it waits for another person, and then for
@@ -125,7 +137,7 @@ class RestoreClient:
             "break_glass": break_glass,
         }
         command |= {name: value for name, value in optional.items() if value is not None}
-        return self.connection.call("POST", "/api/v1/restores", command)
+        return self.connection.ask(Restore, "POST", "/api/v1/restores", command)
 
     def preview(
         self,
@@ -134,9 +146,9 @@ class RestoreClient:
         key_file_text: str,
         reason: str = "a preview",
         backup_id: str | None = None,
-        upload: Json | None = None,
+        upload: Upload | None = None,
         **optional: str | int | None,
-    ) -> Json:
+    ) -> Preview:
         """Ask what a restore would undo; return ``preview_id`` and ``state``.
 
         ``optional`` is what ``start`` would be given, and ``newest``. Nothing is changed.
@@ -151,24 +163,25 @@ class RestoreClient:
             action="preview",
         )
         command |= {name: value for name, value in optional.items() if value is not None}
-        return self.connection.call("POST", "/api/v1/previews", command)
+        return self.connection.ask(Preview, "POST", "/api/v1/previews", command)
 
-    def wait_preview(self, preview_id: str, progress: Progress | None = None) -> Json:
+    def wait_preview(self, preview_id: str, progress: Progress | None = None) -> Preview:
         """Return the preview when it ended, whichever way."""
         return self.connection.watch(
+            Preview,
             f"/api/v1/previews/{preview_id}",
             lambda found: found["state"] in PREVIEW_ENDED,
             progress,
         )
 
     def _sealed(self, body: Json) -> str:
-        recipient = self.connection.call("GET", "/api/v1/recipient")["recipient"]
+        recipient = self.connection.ask(Recipient, "GET", "/api/v1/recipient")["recipient"]
         return seal(json.dumps(body).encode("utf-8"), [parse_recipient(recipient)]).hex()
 
-    def approve(self, restore_id: str, command_id: str | None = None) -> Json:
+    def approve(self, restore_id: str, command_id: str | None = None) -> Restore:
         """Approve a restore that another person asked for. Raises OwnRequest, ApprovalExpired."""
         body: Json = {"command_id": command_id or new_command_id()}
-        return self.connection.call("POST", f"/api/v1/restores/{restore_id}/approve", body)
+        return self.connection.ask(Restore, "POST", f"/api/v1/restores/{restore_id}/approve", body)
 
     def start_approved(
         self,
@@ -177,7 +190,7 @@ class RestoreClient:
         *,
         receipt_secret: str | None = None,
         command_id: str | None = None,
-    ) -> Json:
+    ) -> Restore:
         """Begin a restore that was approved; the key is sealed for the command that was.
 
         Raises ApprovalMissing, ApprovalExpired, AnotherKey.
@@ -186,7 +199,7 @@ class RestoreClient:
         asked = restore.get("asked")
         if asked is None:
             raise NothingToApprove(f"the restore {restore_id} waits for no approval")
-        named = {
+        named: Json = {
             name: asked[name]
             for name in ("command_id", "target_instance_id", "backup_id")
             if name in asked
@@ -198,26 +211,28 @@ class RestoreClient:
             "sealed_key": self._sealed(named | {"action": "start", "key": key_file_text}),
             "receipt_sha256": secret_digest(receipt_secret),
         }
-        return self.connection.call("POST", f"/api/v1/restores/{restore_id}/start", body)
+        return self.connection.ask(Restore, "POST", f"/api/v1/restores/{restore_id}/start", body)
 
-    def approval_policy(self) -> Json:
+    def approval_policy(self) -> ApprovalPolicy:
         """Return whether restores need approval, the change that waits, and who may approve."""
-        return self.connection.call("GET", "/api/v1/approval-policy")
+        return self.connection.ask(ApprovalPolicy, "GET", "/api/v1/approval-policy")
 
-    def require_approval(self, required: bool, reason: str, command_id: str | None = None) -> Json:
+    def require_approval(
+        self, required: bool, reason: str, command_id: str | None = None
+    ) -> ApprovalPolicy:
         """Switch the policy on, or ask for it to be switched off; return it as it stands then."""
         body: Json = {
             "command_id": command_id or new_command_id(),
             "required": required,
             "reason": reason,
         }
-        return self.connection.call("POST", "/api/v1/approval-policy", body)
+        return self.connection.ask(ApprovalPolicy, "POST", "/api/v1/approval-policy", body)
 
-    def approve_change(self, change_id: str, command_id: str | None = None) -> Json:
+    def approve_change(self, change_id: str, command_id: str | None = None) -> ApprovalPolicy:
         """Approve the change of the policy that another person asked for."""
         body: Json = {"command_id": command_id or new_command_id()}
         path = f"/api/v1/approval-policy/changes/{change_id}/approve"
-        return self.connection.call("POST", path, body)
+        return self.connection.ask(ApprovalPolicy, "POST", path, body)
 
     def undo(
         self,
@@ -227,7 +242,7 @@ class RestoreClient:
         restore_id: str | None = None,
         environment: str | None = None,
         receipt_secret: str | None = None,
-    ) -> Json:
+    ) -> Restore:
         """Ask for what the last restore replaced to be put back; return ``restore_id``, ``state``."""
         command: Json = {
             "command_id": new_command_id(),
@@ -240,17 +255,18 @@ class RestoreClient:
             "receipt_sha256": secret_digest(receipt_secret),
         }
         command |= {name: value for name, value in optional.items() if value is not None}
-        return self.connection.call("POST", "/api/v1/undos", command)
+        return self.connection.ask(Restore, "POST", "/api/v1/undos", command)
 
     def with_receipt(self, receipt: str) -> RestoreClient:
         """Return a client that can watch and undo one restore, whoever else may not any more."""
         return RestoreClient(self.connection.with_token(receipt))
 
-    def voided(self, restore_id: str) -> Iterator[Json]:
+    def voided(self, restore_id: str) -> Iterator[ListedVoidedEvent]:
         """Yield every event that a restore made void, in order; a page is held at a time."""
         after: Json = {}
         while True:
-            page = self.connection.call("GET", f"/api/v1/restores/{restore_id}/voided", **after)
+            path = f"/api/v1/restores/{restore_id}/voided"
+            page = self.connection.ask(VoidedPage, "GET", path, **after)
             yield from page["events"]
             if page["next_after"] is None:
                 return
@@ -264,7 +280,7 @@ class RestoreClient:
         target_instance_id: str,
         reason: str,
         environment: str | None = None,
-    ) -> Json:
+    ) -> ReappliedEvents:
         """Append voided events again; return what became of each.
 
         One that was appended before is not appended a second time. Raises NotVoided, KeyringError,
@@ -276,26 +292,31 @@ class RestoreClient:
             "reason": reason,
             "environment": environment,
         }
-        return self.connection.call("POST", f"/api/v1/restores/{restore_id}/reapply", command)
-
-    def wait(self, restore_id: str, progress: Progress | None = None) -> Json:
-        """Return the restore when it ended, whichever way."""
-        return self.connection.watch(
-            f"/api/v1/restores/{restore_id}", lambda found: found["state"] in ENDED, progress
+        return self.connection.ask(
+            ReappliedEvents, "POST", f"/api/v1/restores/{restore_id}/reapply", command
         )
 
-    def space(self) -> Json:
+    def wait(self, restore_id: str, progress: Progress | None = None) -> Restore:
+        """Return the restore when it ended, whichever way."""
+        return self.connection.watch(
+            Restore,
+            f"/api/v1/restores/{restore_id}",
+            lambda found: found["state"] in ENDED,
+            progress,
+        )
+
+    def space(self) -> Space:
         """Return what the present state takes, which is kept to undo, and what is free."""
-        return self.connection.call("GET", "/api/v1/space")
+        return self.connection.ask(Space, "GET", "/api/v1/space")
 
-    def get(self, restore_id: str) -> Json:
+    def get(self, restore_id: str) -> Restore:
         """Return one restore. Raises RestoreNotFound."""
-        return self.connection.call("GET", f"/api/v1/restores/{restore_id}")
+        return self.connection.ask(Restore, "GET", f"/api/v1/restores/{restore_id}")
 
-    def list(self) -> Json:
+    def list(self) -> RestorePage:
         """Return all restores, the newest first."""
-        return self.connection.call("GET", "/api/v1/restores")
+        return self.connection.ask(RestorePage, "GET", "/api/v1/restores")
 
-    def cancel(self, restore_id: str) -> Json:
+    def cancel(self, restore_id: str) -> Restore:
         """Ask for a restore to be given up; possible until the cut-over begins."""
-        return self.connection.call("POST", f"/api/v1/restores/{restore_id}/cancel")
+        return self.connection.ask(Restore, "POST", f"/api/v1/restores/{restore_id}/cancel")

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 from uuid import UUID, uuid4, uuid5
 
-from shared.client.http import Json, ServiceConnection
+from shared.api.restores import Upload
+from shared.client.http import ServiceConnection
 from shared.errors import (
     ArchiveAltered,
     ConflictError,
@@ -114,7 +115,7 @@ class _Download:
         self.have, self.digest = 0, hashlib.sha256()
 
 
-def upload_file(connection: ServiceConnection, path: str, file: Path) -> Json:
+def upload_file(connection: ServiceConnection, file: Path) -> Upload:
     """Stream ``file`` to the service in pieces; return its ``upload_id``, ``sha256``, ``size_bytes``.
 
     The same file again goes on where it broke off, from another process too. Raises ArchiveAltered
@@ -123,12 +124,10 @@ def upload_file(connection: ServiceConnection, path: str, file: Path) -> Json:
     found = file.stat()
     about = f"{uuid.getnode()}:{file.resolve()}:{found.st_size}:{found.st_mtime_ns}"
     with file.open("rb") as source:
-        stored = _Uploading(connection, path, source, found.st_size).run(
-            str(uuid5(_UPLOADS, about))
-        )
+        stored = _Uploading(connection, source, found.st_size).run(str(uuid5(_UPLOADS, about)))
         if stored is None:
             # Another file lies under this name and id: this one gets an id of its own.
-            stored = _Uploading(connection, path, source, found.st_size).run(str(uuid4()))
+            stored = _Uploading(connection, source, found.st_size).run(str(uuid4()))
     if stored is None:
         raise ArchiveAltered(f"what arrived of {file.name} is not what was sent")
     return stored
@@ -137,46 +136,44 @@ def upload_file(connection: ServiceConnection, path: str, file: Path) -> Json:
 @dataclass
 class _Uploading:
     connection: ServiceConnection
-    path: str
     source: BinaryIO
     size_bytes: int
     hashed: int = 0
     digest: Any = field(default_factory=hashlib.sha256)
 
-    def run(self, upload_id: str) -> Json | None:
+    def run(self, upload_id: str) -> Upload | None:
         """Bring the upload to its end; None when what is there is not this file."""
-        where = f"{self.path}/{upload_id}"
-        state = self._state(where)
+        state = self._state(upload_id)
         patience = time.monotonic() + PATIENCE_S
         while not state["complete"]:
             if state["offset_bytes"] > self.size_bytes:
                 return None
             before = state["offset_bytes"]
             try:
-                state = self._send(where, before)
+                state = self._send(upload_id, before)
             except (UnavailableError, UploadOffset):
                 if time.monotonic() > patience:
                     raise
                 time.sleep(RETRY_S)
-                state = self._state_again(where, state)
+                state = self._state_again(upload_id, state)
             if state["offset_bytes"] > before:
                 patience = time.monotonic() + PATIENCE_S
         self._hash_to(self.size_bytes)
         return state if state["sha256"] == self.digest.hexdigest() else None
 
-    def _state(self, where: str) -> Json:
+    def _state(self, upload_id: str) -> Upload:
         try:
-            return self.connection.call("GET", where)
+            return self.connection.ask(Upload, "GET", f"/api/v1/uploads/{upload_id}")
         except NotFoundError:
-            return {"complete": False, "offset_bytes": 0}
+            return {"upload_id": upload_id, "complete": False, "offset_bytes": 0}
 
-    def _state_again(self, where: str, known: Json) -> Json:
+    def _state_again(self, upload_id: str, known: Upload) -> Upload:
         try:
-            return self._state(where)
+            return self._state(upload_id)
         except UnavailableError:
             return known
 
-    def _send(self, where: str, offset: int) -> Json:
+    def _send(self, upload_id: str, offset: int) -> Upload:
         size = min(PIECE_BYTES, self.size_bytes - offset)
         self._hash_to(offset)
         headers: Mapping[str, str] = {
@@ -185,7 +182,8 @@ class _Uploading:
             "Upload-Offset": str(offset),
             "Upload-Length": str(self.size_bytes),
         }
-        return self.connection.send("PATCH", where, self._chunks(offset, size), headers)
+        path = f"/api/v1/uploads/{upload_id}"
+        return self.connection.send(Upload, "PATCH", path, self._chunks(offset, size), headers)
 
     def _chunks(self, offset: int, size: int) -> Iterator[bytes]:
         self.source.seek(offset)

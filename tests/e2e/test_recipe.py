@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from psycopg import conninfo
 
+from tests.documents import plain
 from tests.plugins.live import Json, Live
 from tests.plugins.postgres import TestPostgres
 
@@ -68,7 +69,7 @@ def made_for(live: Live, folder: Path, recipient: str) -> Json:
     backup = live.services.backups.wait(asked["backup_id"])
     assert backup["state"] == "created", backup["error"]
     live.services.backups.download(backup["backup_id"], folder / "backup.age")
-    return backup
+    return plain(backup)
 
 
 def rows_of(conn: psycopg.Connection[Any], schema: str, table: str) -> list[str]:

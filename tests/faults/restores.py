@@ -17,6 +17,7 @@ from shared.instance import events as ie
 from shared.instance.reading import ACTOR, EPOCH
 from shared.messages import CloudEvent
 from shared.messages.topics import INSTANCE_EVENTS
+from tests.documents import plain
 from tests.plugins.faults import Crashing
 from tests.plugins.instance import eventually
 from tests.plugins.live import Json, Live, stable_end
@@ -61,8 +62,10 @@ class Scene:
 
     def ask_undo(self) -> None:
         self._in_thread(
-            lambda: self.live.services.restores.undo(
-                target_instance_id=self.live.instance_id, reason="a test"
+            lambda: plain(
+                self.live.services.restores.undo(
+                    target_instance_id=self.live.instance_id, reason="a test"
+                )
             )
         )
 
@@ -145,7 +148,7 @@ def wait_ended(scene: Scene) -> Json:
     def look() -> Json | None:
         with suppress(UnavailableError):
             found = scene.live.services.restores.get(restore_id)
-            return found if found["state"] in ev.ENDED else None
+            return plain(found) if found["state"] in ev.ENDED else None
         return None
 
     found: Json = eventually(look, f"{restore_id} ends", ENDS_WITHIN_S)

@@ -24,6 +24,7 @@ from shared.archive.verify import verify_archive
 from shared.crashpoints import CrashPoint
 from shared.errors import KeyAlreadyViewed, KeyNotReady, UnavailableError
 from shared.messages.topics import AUDIT, BACKUP_EVENTS
+from tests.documents import plain
 from tests.plugins.faults import Crashing, one_or_all
 from tests.plugins.instance import eventually
 from tests.plugins.live import Json, Live
@@ -232,7 +233,7 @@ def wait_ended(scene: Scene) -> Json:
     def look() -> Json | None:
         with suppress(UnavailableError):
             found = scene.live.services.backups.get(backup_id)
-            return found if found["state"] in ev.ENDED else None
+            return plain(found) if found["state"] in ev.ENDED else None
         return None
 
     found: Json = eventually(look, f"{backup_id} ends", ENDS_WITHIN_S)

@@ -17,6 +17,7 @@ from restore_service.rehearsal.run import STEP_POINTS, RehearsalStep
 from restore_service.staging import rehearsal_name
 from shared.errors import Cancelled, Interrupted, RehearsalInProgress, UnavailableError
 from shared.messages.topics import RESTORE_EVENTS
+from tests.documents import plain
 from tests.plugins.faults import Crashing, Points, some_or_every
 from tests.plugins.instance import eventually
 from tests.plugins.live import Json, Live
@@ -50,7 +51,7 @@ class Stopping:
         return ask(self.live, self.backup, self.key, roll_forward="latest")
 
     def last(self) -> Json:
-        found: Json = self.live.services.rehearsals.list()["rehearsals"][0]
+        found: Json = plain(self.live.services.rehearsals.list()["rehearsals"][0])
         return found
 
 
@@ -125,7 +126,7 @@ def test_cancelled_it_ends_and_nothing_is_left(stopping: Stopping, step: Rehears
         # Where it looks again, long enough after it looked last.
         time.sleep(1)
     ended = live.services.rehearsals.wait(asked["rehearsal_id"])
-    assert (ended["state"], ended["error"]["code"]) == ("cancelled", Cancelled.code)
+    assert (ended["state"], plain(ended["error"])["code"]) == ("cancelled", Cancelled.code)
     assert not scratch(live)
     assert live.state() == before
 

@@ -6,6 +6,7 @@ holds the answers against it. The applications run in this process, on a real Po
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from serving.access.schema import migrate_access
+from serving.api.document import described as described_routes
 from serving.api.document import undeclared
 from tests.accessing import OWNER
 from tests.backing import Backing
+from tests.clientcalls import asked
 from tests.plugins.kafka import TestKafka
 from tests.plugins.postgres import TestPostgres
 from tests.restoring import Restoring
@@ -84,6 +87,26 @@ def restore_api(
 def test_every_route_is_declared(backup_api: Any, restore_api: Any) -> None:
     for schema in (backup_api, restore_api):
         assert undeclared(schema.app) == []
+
+
+def test_the_client_returns_what_the_operations_declare(backup_api: Any, restore_api: Any) -> None:
+    declared = {
+        (each.method, re.sub("{[a-z_]+}", "{}", each.path)): each.operation.answer
+        for schema in (backup_api, restore_api)
+        for each in described_routes(schema.app)
+    }
+    asks = list(asked())
+    told = {one: declared.get((one.method, one.path)) for one in asks}
+    assert told == {one: one.answer for one in asks}
+    # What a browser has of its own, and what describes the others.
+    known = {(one.method, one.path) for one in asks}
+    assert {which for which, answer in declared.items() if answer} - known == {
+        ("GET", "/api/v1/openapi.json"),
+        ("POST", "/api/v1/session"),
+        ("POST", "/api/v1/session/bootstrap"),
+        ("POST", "/api/v1/session/prove"),
+        ("PUT", "/api/v1/uploads/{}"),
+    }
 
 
 fuzzed = settings(

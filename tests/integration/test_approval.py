@@ -33,6 +33,7 @@ from shared.instance.events import Restored
 from shared.messages.topics import AUDIT, INSTANCE_EVENTS, RESTORE_COMMANDS, RESTORE_EVENTS
 from shared.secretfiles import read_secret_file
 from tests.approving import Person, register, restart, restore_command, start_command
+from tests.documents import plain
 from tests.plugins.instance import eventually
 from tests.plugins.live import Json, Live
 
@@ -81,7 +82,7 @@ def approved(live: Live, alice: Person) -> tuple[Json, Json, str]:
 def wait_for(live: Live, restore: Json, state: str) -> Json:
     def look() -> Json | None:
         found = live.services.restores.get(restore["restore_id"])
-        return found if found["state"] == state else None
+        return plain(found) if found["state"] == state else None
 
     found: Json = eventually(look, f"the restore is {state}")
     return found
@@ -127,7 +128,7 @@ def test_another_person_may_and_both_names_are_on_every_event_from_then_on(
         live.services.restores.start_approved(restore_id, another)
     command_id = str(uuid4())
     live.services.restores.start_approved(restore_id, key, command_id=command_id)
-    ended = live.services.restores.wait(restore_id)
+    ended = plain(live.services.restores.wait(restore_id))
     assert (ended["state"], live.digest()) == ("restored", backup["digest"])
     assert {name: ended[name] for name in both} == both
     # The same start once more is the same start.
@@ -329,8 +330,8 @@ def test_nobody_but_the_local_operator_breaks_the_glass(live: Live, alice: Perso
 
 def test_switching_it_off_takes_another_person(live: Live, alice: Person) -> None:
     policy = live.services.restores.require_approval(False, "it is in the way")
-    change_id = policy["pending"]["change_id"]
-    assert (policy["required"], policy["pending"]["requested_by"]) == (True, "operator")
+    change_id = plain(policy["pending"])["change_id"]
+    assert (policy["required"], plain(policy["pending"])["requested_by"]) == (True, "operator")
     with pytest.raises(OwnRequest):
         live.services.restores.approve_change(change_id)
     assert live.stack.refusal("restore", "approval", "off")["code"] == "conflict"

@@ -15,6 +15,7 @@ from restore_service import events as ev
 from shared.errors import ApprovalExpired
 from shared.messages.topics import AUDIT, RESTORE_EVENTS
 from tests.approving import register
+from tests.documents import plain
 from tests.plugins.instance import eventually
 from tests.plugins.live import Live
 from tests.plugins.stack import StackUnderTest
@@ -36,7 +37,7 @@ def test_what_nobody_approves_in_time_is_over_and_a_bootstrap_credential_needs_n
         before = live.state()
         restore_id = live.start(key, backup_id=backup["backup_id"])["restore_id"]
         ended = services.restores.wait(restore_id)
-        assert (ended["state"], ended["error"]["code"]) == ("expired", ApprovalExpired.code)
+        assert (ended["state"], plain(ended["error"])["code"]) == ("expired", ApprovalExpired.code)
         with pytest.raises(ApprovalExpired):
             services.restores.start_approved(restore_id, key)
         sent = alice.approve(live, restore_id=restore_id)

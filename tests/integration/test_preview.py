@@ -13,6 +13,7 @@ from shared.database import LOCK_SPACE, Lock
 from shared.errors import CrossesRestore, LogLost, PreviewNotFound, RollForwardRange, error_class
 from shared.instance import events as ie
 from shared.messages.topics import AUDIT, INSTANCE_EVENTS
+from tests.documents import plain
 from tests.plugins.instance import eventually
 from tests.plugins.live import Json, Live
 
@@ -22,7 +23,7 @@ PREFIX = ie.TYPE_PREFIX
 def preview(live: Live, key: str, **named: Any) -> Json:
     named.setdefault("target_instance_id", live.instance_id)
     asked = live.services.restores.preview(key_file_text=key, **named)
-    return live.services.restores.wait_preview(asked["preview_id"])
+    return plain(live.services.restores.wait_preview(asked["preview_id"]))
 
 
 def previewed(live: Live, backup: Json, key: str, **named: Any) -> Json:

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 from bench.watched import resident_peak_kb
 from shared.instance.events import ProjectCreated, ProjectUpdated
 from shared.instance.writer import NewEvent
+from tests.documents import plain
 from tests.plugins.live import Json, Live
 
 # The first fill every buffer between the log and the counters.
@@ -30,7 +31,7 @@ def counted(live: Live, backup: Json, key: str) -> Json:
     )
     found = live.services.restores.wait_preview(asked["preview_id"])
     assert found["state"] == "previewed", found
-    events: Json = found["events"]
+    events: Json = plain(found["events"])
     return events
 
 

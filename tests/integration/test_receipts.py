@@ -13,6 +13,7 @@ from shared.client import RestoreClient, ServiceConnection
 from shared.client.restores import new_receipt_secret, receipt_of
 from shared.errors import AccessError, BootstrapSpent, NotAuthenticated
 from shared.secretfiles import read_secret_file, write_secret_file
+from tests.documents import plain
 from tests.plugins.live import Json, Live
 from tests.plugins.stack import StackUnderTest
 
@@ -24,7 +25,7 @@ def started(live: Live) -> tuple[Json, str]:
     secret = new_receipt_secret()
     asked = live.start(key, backup_id=backup["backup_id"], receipt_secret=secret)
     ended = live.services.restores.wait(asked["restore_id"])
-    return ended, receipt_of(asked["restore_id"], secret)
+    return plain(ended), receipt_of(asked["restore_id"], secret)
 
 
 def test_a_receipt_watches_and_undoes_its_own_restore_and_nothing_else(live: Live) -> None:

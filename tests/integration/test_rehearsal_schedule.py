@@ -54,6 +54,7 @@ from shared.secretfiles import write_secret_file
 from shared.settings import load_settings
 from shared.standing.rehearsal import RehearsalTiming
 from tests.clock import HandClock
+from tests.documents import plain
 from tests.plugins.instance import eventually
 from tests.plugins.live import Live
 from tests.plugins.postgres import TestPostgres
@@ -416,7 +417,9 @@ def test_a_backup_for_the_places_recipient_is_rehearsed_by_itself_to_its_end(
         with replica(live, file):
 
             def ended() -> Json | None:
-                found: list[Json] = live.services.rehearsals.list()["rehearsals"]
+                found: list[Json] = [
+                    plain(one) for one in live.services.rehearsals.list()["rehearsals"]
+                ]
                 mine = [one for one in found if one["backup_id"] == backup["backup_id"]]
                 return next((one for one in mine if one["state"] in ev.ENDED), None)
 
@@ -425,12 +428,12 @@ def test_a_backup_for_the_places_recipient_is_rehearsed_by_itself_to_its_end(
         configuration.set("rehearsal", {}, "*", "a test")
     assert (rehearsal["state"], rehearsal["outcome"]) == ("rehearsed", ev.RESTORABLE), rehearsal
     assert (rehearsal["requested_by"], rehearsal["proof"]["equivalent"]) == ("schedule", True)
-    shown = shown_rehearsal(live, backup, rehearsal)
+    shown = shown_rehearsal(live, plain(backup), rehearsal)
     assert shown["rehearsal"]["outcome"] == ev.RESTORABLE
     noted = live.services.operations.list(subject=rehearsal["rehearsal_id"])["operations"]
     assert [(one["kind"], one["actor"], one["outcome"]) for one in noted] == [
         ("rehearsal", "schedule", "succeeded")
     ]
     found = live.services.rehearsals.schedule()
-    assert found["last_restorable"]["backup_id"] == backup["backup_id"]
+    assert plain(found["last_restorable"])["backup_id"] == backup["backup_id"]
     assert not scratch(live)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,12 +15,13 @@ from shared.errors import OutsideWindow, RestoreNoSpace
 from shared.kafka import Kafka
 from shared.messages import CloudEvent
 from shared.messages.topics import RESTORE_EVENTS
+from tests.documents import plain
 from tests.plugins.live import Live, stable_end
 from tests.plugins.stack import StackUnderTest
 
 
 def test_the_space_it_costs_is_told_beforehand(live: Live) -> None:
-    space = live.services.restores.space()
+    space = plain(live.services.restores.space())
     assert space["kept_bytes"] > 1_000_000
     assert space["free_bytes"] > space["kept_bytes"]
     assert space["kept_s"] == 24 * 3600
@@ -71,7 +73,7 @@ def test_one_that_does_not_fit_is_refused_before_it_starts(
             backup_id=backup["backup_id"],
         )
         ended = services.restores.wait(asked["restore_id"])
-    assert (ended["state"], ended["error"]["code"]) == ("failed", RestoreNoSpace.code)
+    assert (ended["state"], plain(ended["error"])["code"]) == ("failed", RestoreNoSpace.code)
 
 
 def test_outside_of_the_window_it_takes_a_reason_and_notice_is_given_and_ended(
@@ -90,7 +92,7 @@ def test_outside_of_the_window_it_takes_a_reason_and_notice_is_given_and_ended(
     stack.secryn("backup", "create", "--wait", "--key-file", str(key))
     with connected(stack.state) as services:
         (backup,) = services.backups.list()["backups"]
-        wanted = {
+        wanted: dict[str, Any] = {
             "target_instance_id": services.instance_id,
             "key_file_text": key.read_text(),
             "reason": "a test",
@@ -99,7 +101,7 @@ def test_outside_of_the_window_it_takes_a_reason_and_notice_is_given_and_ended(
         with pytest.raises(OutsideWindow):
             services.restores.start(**wanted)
         asked = services.restores.start(**wanted, outside_window="it cannot wait")
-        ended = services.restores.wait(asked["restore_id"])
+        ended = plain(services.restores.wait(asked["restore_id"]))
         assert (ended["state"], ended["outside_window"]) == ("restored", "it cannot wait")
         assert ended["duration_s"] > 2
         asked = services.restores.start(**wanted, outside_window="it cannot wait")

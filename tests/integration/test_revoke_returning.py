@@ -20,6 +20,7 @@ from shared.errors import RevokeRefused
 from shared.instance import events as ie
 from shared.messages import CloudEvent
 from shared.messages.topics import INSTANCE_EVENTS
+from tests.documents import plain
 from tests.plugins.instance import eventually
 from tests.plugins.live import Json, Live
 from tests.plugins.stack import StackUnderTest
@@ -53,7 +54,7 @@ def bound(user_id: UUID, role_id: UUID) -> ie.RoleBindingCreated:
 
 def revoking(live: Live, backup: Json, key: str) -> Json:
     asked = live.start(key, backup_id=backup["backup_id"], revoke_returning=True)
-    return live.services.restores.wait(asked["restore_id"])
+    return plain(live.services.restores.wait(asked["restore_id"]))
 
 
 def behind_restored(live: Live, restore: Json) -> list[CloudEvent]:
@@ -215,7 +216,7 @@ def test_killed_behind_the_cut_over_they_land_once(stopping: tuple[Live, Path]) 
 
     def restored() -> Json | None:
         found = live.services.restores.get(asked["restore_id"])
-        return found if found["state"] == "restored" else None
+        return plain(found) if found["state"] == "restored" else None
 
     restore = eventually(restored, "the restore ends")
     eventually(lambda: behind_restored(live, restore), "the revocation lands")

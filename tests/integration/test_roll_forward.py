@@ -12,12 +12,13 @@ from kafka.admin import KafkaAdminClient
 from shared.errors import CrossesRestore, LogGap, LogLost, RollForwardRange, error_class
 from shared.instance.events import Restored
 from shared.messages.topics import INSTANCE_EVENTS
+from tests.documents import plain
 from tests.plugins.live import Json, Live
 
 
 def rolled(live: Live, backup: Json, key: str, to: object) -> Json:
     asked = live.start(key, backup_id=backup["backup_id"], roll_forward=to)
-    return live.services.restores.wait(asked["restore_id"])
+    return plain(live.services.restores.wait(asked["restore_id"]))
 
 
 def refused(live: Live, backup: Json, key: str, to: object) -> Json:
@@ -134,7 +135,7 @@ def test_a_way_across_a_restore_from_another_log_is_refused_and_names_a_way_out(
         source_instance_id=live.instance_id,
         roll_forward="latest",
     )
-    ended = here.services.restores.wait(asked["restore_id"])
+    ended = plain(here.services.restores.wait(asked["restore_id"]))
     assert (ended["state"], ended["error"]["code"]) == ("failed", LogLost.code)
 
 

@@ -12,6 +12,7 @@ from shared.archive.age import HybridIdentity
 from shared.errors import NotUndoable, RestoreNotFound, SecrynError, TargetMismatch
 from shared.instance.events import Restored
 from shared.messages.topics import INSTANCE_EVENTS, RESTORE_EVENTS
+from tests.documents import plain
 from tests.plugins.instance import eventually
 from tests.plugins.live import Json, Live
 
@@ -22,7 +23,7 @@ def undo(live: Live, restore: Json | None = None) -> Json:
         reason="a test",
         restore_id=None if restore is None else restore["restore_id"],
     )
-    return live.services.restores.wait(asked["restore_id"])
+    return plain(live.services.restores.wait(asked["restore_id"]))
 
 
 def refused(live: Live, **named: str) -> SecrynError:

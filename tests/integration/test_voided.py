@@ -12,6 +12,7 @@ from shared.errors import KeyringError, NotVoided, RestoreNotFound, TargetMismat
 from shared.instance import events as ie
 from shared.messages import CloudEvent
 from shared.messages.topics import AUDIT, INSTANCE_EVENTS
+from tests.documents import plain
 from tests.plugins.instance import eventually
 from tests.plugins.live import Json, Live
 
@@ -42,7 +43,7 @@ def restore_behind(
         written = [rude(live, event, actor) for event, actor in events]
     ended = restores.wait(asked["restore_id"])
     assert ended["state"] == "restored", ended
-    return ended, written
+    return plain(ended), written
 
 
 def project(name: str) -> ie.ProjectCreated:
@@ -57,7 +58,7 @@ def reapply(live: Live, restore: Json, *offsets: int) -> list[Json]:
     found = live.services.restores.reapply(
         restore["restore_id"], offsets, target_instance_id=live.instance_id, reason="a test"
     )
-    events: list[Json] = found["events"]
+    events: list[Json] = [plain(one) for one in found["events"]]
     return events
 
 
@@ -82,7 +83,7 @@ def test_what_was_written_behind_the_fence_stands_in_the_report(live: Live) -> N
         event | {"reapplied_as": None} for event in listed
     ]
     # In the list of all restores there is no room for them.
-    shown = live.services.restores.list()["restores"][0]["voided"]
+    shown = plain(live.services.restores.list()["restores"][0]["voided"])
     assert (shown["total"], "events" in shown) == (3, False)
 
     quiet, _ = restore_behind(live, backup, key, [])

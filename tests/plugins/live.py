@@ -43,6 +43,7 @@ from shared.kafka import Kafka
 from shared.kafka.admin import LogAdmin
 from shared.messages import CloudEvent, SigningKey, sign
 from shared.messages.topics import INSTANCE_EVENTS
+from tests.documents import plain
 from tests.plugins.instance import WAIT_S, eventually
 from tests.plugins.stack import StackUnderTest
 
@@ -129,7 +130,7 @@ class Live:
         asked = self.services.backups.create("a test")
         backup = self.services.backups.wait(asked["backup_id"])
         assert backup["state"] == "created", backup["error"]
-        return backup, self.services.backups.view_key(backup["backup_id"])
+        return plain(backup), self.services.backups.view_key(backup["backup_id"])
 
     def archive(self, backup: Json, folder: Path) -> Path:
         """Download a backup's file."""
@@ -140,17 +141,17 @@ class Live:
     def start(self, key: str, **named: Any) -> Json:
         """Ask for a restore of this instance."""
         named.setdefault("target_instance_id", self.instance_id)
-        return self.services.restores.start(key_file_text=key, reason="a test", **named)
+        return plain(self.services.restores.start(key_file_text=key, reason="a test", **named))
 
     def restore(self, backup: Json, key: str) -> Json:
         """Restore a stored backup; return how it ended."""
         asked = self.start(key, backup_id=backup["backup_id"])
-        return self.services.restores.wait(asked["restore_id"])
+        return plain(self.services.restores.wait(asked["restore_id"]))
 
     def restore_file(self, file: Path, key: str, **named: Any) -> Json:
         """Upload and restore a file; return how it ended."""
         asked = self.start(key, upload=self.services.restores.upload(file), **named)
-        return self.services.restores.wait(asked["restore_id"])
+        return plain(self.services.restores.wait(asked["restore_id"]))
 
     # The log
 
