@@ -102,10 +102,16 @@ def append(context: BackupContext, backup_id: str, *events: NewEvent) -> None:
         context.history.append(conn, backup_id, version, events, META)
 
 
-def running(context: BackupContext) -> str:
+def requested(context: BackupContext) -> str:
     backup_id = str(uuid4())
     asked = {"reason": "a test", "recipient_fingerprints": [], "at_position": False}
-    append(context, backup_id, NewEvent(ev.REQUESTED, asked), NewEvent(ev.STARTED, {}))
+    append(context, backup_id, NewEvent(ev.REQUESTED, asked))
+    return backup_id
+
+
+def running(context: BackupContext) -> str:
+    backup_id = requested(context)
+    append(context, backup_id, NewEvent(ev.STARTED, {}))
     return backup_id
 
 

@@ -52,6 +52,8 @@ ANNOUNCED = CrashPoint("backup.announce.committed")
 def create_backup(context: BackupContext, backup_id: str) -> None:
     """Make the requested backup. Ends in BackupCreated, BackupFailed or BackupCancelled."""
     run = _start(context, backup_id)
+    if run is None:
+        return
     try:
         own = _named_recipients(run)
         identity = None if own else _new_identity(context)
@@ -80,15 +82,19 @@ def create_backup(context: BackupContext, backup_id: str) -> None:
         context.progress.end(backup_id)
 
 
-def _start(context: BackupContext, backup_id: str) -> Run:
-    context.progress.begin(backup_id)
+def _start(context: BackupContext, backup_id: str) -> Run | None:
+    """Record that it begins; None when it does not wait any more: it was cancelled meanwhile."""
     with postgres_faults("starting the backup"), context.pool.connection() as conn:
+        context.store.lock_appends(conn)
         backup = context.history.load(conn, backup_id)
+        if backup.state != "requested":
+            return None
         facts = backup.facts
         meta = EventMeta(facts["requested_by"], facts["correlation_id"], backup_id)
         started = NewEvent(ev.STARTED, {"backup_id": backup_id}, BACKUP_EVENTS)
         context.history.append(conn, backup_id, backup.version, [started], meta)
         backup = context.history.load(conn, backup_id)
+    context.progress.begin(backup_id)
     return Run(context, backup, datetime.now(UTC), meta)
 
 

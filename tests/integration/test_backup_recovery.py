@@ -12,19 +12,22 @@ import pytest
 
 from backup_service import events as ev
 from backup_service.context import BackupContext, object_name, receipt_name
+from backup_service.handlers.create_backup import create_backup
 from backup_service.handlers.finish import finish_failed
+from backup_service.handlers.request_backup import cancel_backup
 from backup_service.handlers.view_key import ViewKey, view_key
 from backup_service.handlers.watch_keys import tidy_keys
 from backup_service.keys.keks import KekFolder
 from serving.requester import Requester
 from shared.archive.age import HybridIdentity, open_sealed
 from shared.clock import SystemClock
-from shared.errors import Cancelled, Interrupted
+from shared.errors import Cancelled, ConflictError, Interrupted
 from shared.eventstore import NewEvent
-from tests.keeping import KEY, META, created, offline_context, running
+from tests.keeping import KEY, META, created, offline_context, requested, running
 from tests.plugins.instance import eventually
 from tests.plugins.postgres import TestPostgres
 
+ASKER = Requester("anna", frozenset({"create"}), "test", "corr-1")
 VIEWER = Requester("anna", frozenset({"view_key"}), "test", "corr-2", unattended=True)
 
 
@@ -58,6 +61,21 @@ def test_a_backup_that_another_process_ended_leaves_nothing_when_it_comes_to_its
     assert not list(context.settings.storage.folder.iterdir())
     with context.pool.connection() as conn:
         assert context.history.load(conn, backup_id).facts["error"]["code"] == Interrupted.code
+
+
+def test_a_backup_that_was_cancelled_while_its_turn_came_is_not_made(
+    context: BackupContext,
+) -> None:
+    backup_id = requested(context)
+    # The worker chose it; then, and before it began:
+    cancel_backup(context, backup_id, ASKER)
+    create_backup(context, backup_id)
+    with context.pool.connection() as conn:
+        stream = context.store.read_stream(conn, ev.stream_of(backup_id))
+        assert [event.type for event in stream] == [ev.REQUESTED, ev.CANCELLED]
+    with pytest.raises(ConflictError, match="has ended: cancelled"):
+        cancel_backup(context, backup_id, ASKER)
+    assert not list(context.settings.storage.folder.iterdir())
 
 
 def test_nothing_of_a_created_backup_is_taken_away(context: BackupContext) -> None:
