@@ -187,7 +187,7 @@ def crashing() -> Iterator[Crashing]:
     """A stack with the sample instance and crash points."""
     with (
         tempfile.TemporaryDirectory(prefix="secryn points ") as folder,
-        live_stack("--settings", str(_settings(Path(folder))), **{ENV: folder}) as live,
+        live_stack("--settings", str(_settings(Path(folder))), environment={ENV: folder}) as live,
         ExitStack() as clients,
     ):
         live.stack.secryn("sample", "load")

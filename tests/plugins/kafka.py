@@ -11,8 +11,8 @@
     kafka.grant(prefix)                      # the rights that a stack's users have
 
 With ``--stack=containers`` it is a container's, with ``--stack=external`` one that runs already
-(``--kafka-config``, an administrator's settings; its users projector, backup, restore and platform
-get passwords of the tests). Users other than admin have no rights until a test gives them some.
+(``--kafka-config``, an administrator's settings; it and the users projector, backup, restore and
+platform get logins by SCRAM-SHA-256, the users' passwords are of the tests). Users other than admin have no rights until a test gives them some.
 Topics are never shared: take a prefix of your own. A broker of ours does not flush.
 """
 
@@ -25,7 +25,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -133,9 +133,13 @@ def _elsewhere(folder: Path, administrator: KafkaSettings) -> TestKafka:
     for user, path in files.items():
         write_secret_file(path, passwords[user].encode())
     found = TestKafka(administrator, files)
+    assert administrator.username is not None
     with found.client() as admin:
-        ensure_logins(admin, passwords)
-    return found
+        # A stack has one mechanism for all of its users, its administrator among them.
+        ensure_logins(admin, passwords | {administrator.username: secret})
+    return replace(
+        found, administrator=administrator.model_copy(update={"sasl_mechanism": MECHANISM})
+    )
 
 
 @contextmanager

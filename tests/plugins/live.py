@@ -19,7 +19,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,7 @@ from shared.kafka.admin import LogAdmin
 from shared.messages import CloudEvent, SigningKey, sign
 from shared.messages.topics import INSTANCE_EVENTS
 from tests.documents import plain
+from tests.plugins.given import Prepare, on_its_own_servers
 from tests.plugins.instance import WAIT_S, eventually
 from tests.plugins.stack import StackUnderTest
 
@@ -220,9 +221,9 @@ def stable_end(admin: LogAdmin, topic: str) -> int:
 
 
 @pytest.fixture(scope="session")
-def filled_stack() -> Iterator[StackUnderTest]:
+def filled_stack(servers_of_stacks: Prepare) -> Iterator[StackUnderTest]:
     """A stack with the sample instance, for every module that leaves it whole."""
-    with stack_of_its_own() as stack:
+    with stack_of_its_own(prepare=servers_of_stacks) as stack:
         stack.secryn("sample", "load")
         yield stack
 
@@ -248,33 +249,45 @@ def assert_whole(live: Live) -> None:
 
 
 @pytest.fixture(scope="module")
-def own_live() -> Iterator[Live]:
+def own_live(servers_of_stacks: Prepare) -> Iterator[Live]:
     """A stack with the sample instance that no other module sees."""
-    with live_stack() as found:
+    with live_stack(prepare=servers_of_stacks) as found:
         found.stack.secryn("sample", "load")
         yield found
 
 
 @pytest.fixture(scope="module")
-def empty_live() -> Iterator[Live]:
+def empty_live(servers_of_stacks: Prepare) -> Iterator[Live]:
     """A stack with an empty instance."""
-    with live_stack() as found:
+    with live_stack(prepare=servers_of_stacks) as found:
         yield found
 
 
 @contextmanager
-def live_stack(*arguments: str, **environment: str) -> Iterator[Live]:
+def live_stack(
+    *arguments: str,
+    prepare: Prepare = on_its_own_servers,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Live]:
     """Start a stack (``secryn up ARGUMENTS``) with an empty instance; take it down at the end."""
-    with stack_of_its_own(*arguments, **environment) as stack, clients_of(stack) as found:
+    with (
+        stack_of_its_own(*arguments, prepare=prepare, environment=environment) as stack,
+        clients_of(stack) as found,
+    ):
         yield found
 
 
 @contextmanager
-def stack_of_its_own(*arguments: str, **environment: str) -> Iterator[StackUnderTest]:
+def stack_of_its_own(
+    *arguments: str,
+    prepare: Prepare = on_its_own_servers,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[StackUnderTest]:
     """Start a stack, and take it down at the end."""
     folder = Path(tempfile.mkdtemp(prefix="secryn live "))
-    stack = StackUnderTest(folder / "the state", environment)
+    stack = StackUnderTest(folder / "the state", environment or {})
     try:
+        prepare(stack)
         stack.up(*arguments)
         yield stack
     finally:

@@ -49,6 +49,8 @@ class StackUnderTest:
 
     state: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    # The superuser's dsn, of a PostgreSQL that is not the stack's own.
+    superuser: str | None = None
 
     def secryn(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run ``secryn ARGUMENTS --state STATE --json``."""
@@ -124,6 +126,8 @@ class StackUnderTest:
 
     def postgres_admin(self) -> str:
         """Return the superuser's dsn to the stack's database."""
+        if self.superuser is not None:
+            return self.superuser
         state = open_state(self.state)
         return postgres_server(state, load_place(state.place), server_account()).dsn(DATABASE)
 
