@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from serving.access.settings import AccessSettings
+from serving.access.settings import AccessSettings, check_redirect
 from shared.apart import beside_what
 from shared.settings import (
     HttpSettings,
@@ -79,6 +79,7 @@ class BackupServiceSettings(Section):
     @model_validator(mode="after")
     def _is_found_as_it_speaks(self) -> Self:
         check_own_url(self.http, self.web.backup_url, "web.backup_url")
+        check_redirect(self.access, self.web)
         return self
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 
 from restore_service.window import Window, zone_of
-from serving.access.settings import AccessSettings
+from serving.access.settings import AccessSettings, check_redirect
 from shared.apart import beside_what
 from shared.settings import (
     HttpSettings,
@@ -144,4 +144,5 @@ class RestoreServiceSettings(Section):
     @model_validator(mode="after")
     def _is_found_as_it_speaks(self) -> Self:
         check_own_url(self.http, self.web.restore_url, "web.restore_url")
+        check_redirect(self.access, self.web)
         return self

@@ -31,10 +31,12 @@ ENV_OF_NO_SETTING = frozenset(
         "SECRYN_RESTORE_URL",
         "SECRYN_CA_FILE",
         "SECRYN_CACHE",
-        "SECRYN_CRASH_POINTS",
         CONFIG_ENV,
         "SECRYN_MAVEN_URL",
         "SECRYN_POSTGRES_URL",
+        # Of docker-compose.yml.
+        "SECRYN_PLACE",
+        "SECRYN_VERSION",
         CRASH_POINTS,
     }
 )

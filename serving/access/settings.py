@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from pydantic import Field
 
-from shared.settings import Section
+from shared.settings import Section, WebSettings
+
+CALLBACK: Final = "/api/v1/session/oidc/callback"
 
 
 class OidcSettings(Section):
@@ -55,3 +58,18 @@ class AccessSettings(Section):
     absolute_s: int = Field(
         default=12 * 3600, ge=1, le=30 * 86_400, description="A web session ends after so long."
     )
+
+
+def check_redirect(access: AccessSettings, web: WebSettings) -> None:
+    """Compare where a provider sends people back to with where the pages are. Raises ValueError.
+
+    Nothing is known of it where a proxy joins the services.
+    """
+    pages = (web.backup_url, web.restore_url)
+    if access.oidc is None or not all(pages):
+        return
+    if access.oidc.redirect_url.removesuffix(CALLBACK) not in pages:
+        raise ValueError(
+            "access.oidc.redirect_url is neither at web.backup_url nor at web.restore_url: write "
+            f"{web.backup_url}{CALLBACK}, or the addresses by which a browser finds the pages"
+        )

@@ -61,6 +61,22 @@ REFUSED: dict[str, tuple[Change, tuple[str, ...]]] = {
         lambda d: (d["http"].update(TLS), d.update(web={"backup_url": "http://backup:8470"})),
         ("web.backup_url begins with http://", "write https://"),
     ),
+    "a provider that sends people to where no page is": (
+        lambda d: d.update(
+            web={"backup_url": "https://backup", "restore_url": "https://restore"},
+            access={
+                "oidc": {
+                    "issuer": "https://id",
+                    "client_id": "secryn",
+                    "redirect_url": "https://bakcup/api/v1/session/oidc/callback",
+                }
+            },
+        ),
+        (
+            "access.oidc.redirect_url is neither at web.backup_url nor at web.restore_url",
+            "write https://backup/api/v1/session/oidc/callback",
+        ),
+    ),
     "a page's address that is none": (
         lambda d: d.update(web={"restore_url": "restore:8471"}),
         ("web.restore_url: ",),
