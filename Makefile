@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help env dev-env demo up down status test test-deps test-all check bench kafka-lock lock clean
+.PHONY: help env dev-env demo up down status test test-containers test-deps check bench kafka-lock lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,13 @@ status: env ## Show it
 
 test: dev-env test-deps ## Run the tests
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --durations=12
+
+# Which tests: of docker-compose.yml (pytest -k), and of those that take their servers from containers.
+COMPOSE_TESTS ?=
+STACK_TESTS ?= tests/integration
+test-containers: dev-env ## Run docker-compose.yml, and the tests in containers (needs Docker)
+	$(BIN)/python -m pytest --containers tests/containers -k "$(COMPOSE_TESTS)" --durations=5
+	$(BIN)/python -m pytest --stack=containers -n $(TEST_WORKERS) --dist loadfile --durations=5 $(STACK_TESTS)
 
 test-deps: tests/interop/node_modules/.installed ## Fetch another implementation of age to test against
 

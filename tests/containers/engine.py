@@ -1,5 +1,7 @@
 """The container engine that the tests use: whether there is one, and its images.
 
+``python -m tests.containers.engine`` says which, or ends with 1 and says why there is none.
+
 ``postgres:18`` and ``apache/kafka:4.4.0`` are the official ones where a registry gives them; else
 they are built from the folders beside this file, which keep the official images' contracts.
 """
@@ -9,7 +11,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +25,7 @@ from deploy.embedded.postgres import programs
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 OURS, POSTGRES, KAFKA = "secryn-backup:test", "postgres:18", "apache/kafka:4.4.0"
+ANSWER_TIMEOUT_S = 30
 PULL_TIMEOUT_S = 300
 BUILD_TIMEOUT_S = 900
 # What pip reads: a build behind a mirror needs the same.
@@ -62,16 +67,32 @@ def find_engine() -> Engine:
     """Return the engine that `docker` speaks to. Raises NoEngine with the reason."""
     if shutil.which("docker") is None:
         raise NoEngine("there is no `docker`")
-    info = subprocess.run(["docker", "info"], capture_output=True, text=True, check=False)
-    if info.returncode:
+    if not _answers("info"):
         raise NoEngine("no Docker engine answers: tests/containers/engine.sh brings one up")
-    compose = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
-    if compose.returncode:
+    if not _answers("compose", "version"):
         raise NoEngine("`docker compose` is missing")
-    networks = subprocess.run(
-        ["docker", "network", "inspect", "bridge"], capture_output=True, check=False
-    )
-    return Engine(has_bridge=networks.returncode == 0)
+    return Engine(has_bridge=_answers("network", "inspect", "bridge"))
+
+
+def _answers(*arguments: str) -> bool:
+    with suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(
+            ["docker", *arguments], capture_output=True, timeout=ANSWER_TIMEOUT_S, check=False
+        )
+        return done.returncode == 0
+    return False
+
+
+def main() -> int:
+    """Say in one line which engine there is, or why none."""
+    try:
+        engine = find_engine()
+    except NoEngine as error:
+        print(error)
+        return 1
+    version = engine.run("version", "--format", "{{.Server.Version}}").stdout.strip()
+    print(f"Docker {version}{'' if engine.has_bridge else ', on the host network'}")
+    return 0
 
 
 def build_ours(engine: Engine) -> None:
@@ -129,3 +150,7 @@ def _open(folder: Path) -> None:
         mode = path.lstat().st_mode
         if not path.is_symlink():
             path.chmod(mode | 0o444 | (0o111 if path.is_dir() or mode & 0o100 else 0))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

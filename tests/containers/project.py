@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -24,6 +25,14 @@ UP_TIMEOUT_S = 300
 COMMAND_TIMEOUT_S = 180
 LONG_RUNNING = ("postgres", "kafka", "projector", "backup_service", "restore_service")
 _PORTS = ("postgres", "kafka", "kafka_controller", "backup", "restore", "projector")
+
+
+def documented(page: str, mark: str) -> str:
+    """Return the shell lines that follow a mark in a document."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = re.search(rf"<!-- {mark} -->\n```sh\n(.*?)```", text, re.DOTALL)
+    assert found is not None, f"{page}: no lines marked {mark}"
+    return found[1]
 
 
 @dataclass
@@ -60,14 +69,16 @@ class Project:
             **{f"SECRYN_TEST_{name.upper()}_PORT": str(port) for name, port in self.ports.items()},
         }
 
+    @property
+    def files(self) -> list[Path]:
+        own = [] if self.engine.has_bridge else [HERE / "host-network.yml"]
+        return [ROOT / "docker-compose.yml", *own]
+
     def compose(
         self, *arguments: str, check: bool = True, timeout_s: float = COMMAND_TIMEOUT_S
     ) -> subprocess.CompletedProcess[str]:
         """Run ``docker compose ARGUMENTS`` on this project."""
-        files = ["docker-compose.yml"]
-        if not self.engine.has_bridge:
-            files.append(str(HERE / "host-network.yml"))
-        options = [word for file in files for word in ("-f", file)]
+        options = [word for file in self.files for word in ("-f", str(file))]
         done = subprocess.run(
             ["docker", "compose", "-p", self.name, *options, *arguments],
             capture_output=True,
@@ -82,17 +93,41 @@ class Project:
         return done
 
     def up(self) -> None:
-        """Bring everything up and fetch the operator's token."""
-        self.compose("up", "--detach", "--wait", "--no-build", timeout_s=UP_TIMEOUT_S)
-        self.compose("cp", "backup_service:/secryn/token", str(self.token))
+        """Bring everything up and fetch the operator's token, as the README says it."""
+        self.follow(documented("README.md", "compose"))
         assert self.token.stat().st_mode & 0o077 == 0
+
+    def follow(self, script: str) -> str:
+        """Run a document's shell lines, in this project's folder; return what they printed."""
+        # The image is this checkout's and was built before: a mirror of packages is no matter of
+        # the lines. Where containers share the host's network, the ports are others.
+        script = script.replace("--build", "--no-build")
+        for name, port in (("backup", "8470"), ("restore", "8471")):
+            script = script.replace(f"127.0.0.1:{port}", f"127.0.0.1:{self.ports[name]}")
+        tools = Path(sys.executable).parent
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=UP_TIMEOUT_S,
+            check=False,
+            cwd=self.folder,
+            env={
+                **self.variables,
+                "COMPOSE_FILE": ":".join(map(str, self.files)),
+                "COMPOSE_PROJECT_NAME": self.name,
+                "PATH": f"{tools}:{os.environ['PATH']}",
+            },
+        )
+        assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}{self.logs()}"
+        return done.stdout
 
     def down(self) -> None:
         self.compose("down", "--volumes", "--remove-orphans", timeout_s=UP_TIMEOUT_S)
 
     @property
     def token(self) -> Path:
-        return self.folder / "token"
+        return self.folder / "operator.token"
 
     @property
     def urls(self) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.containers.engine import OURS, Engine, build_ours, ensure_servers
-from tests.containers.project import LONG_RUNNING, Project
+from tests.containers.project import LONG_RUNNING, Project, documented
 
 OURS_RUNNING = ("projector", "backup_service", "restore_service")
 ENVIRONMENT = ("--environment", "main", "--yes")
@@ -56,30 +57,41 @@ def seed() -> str:
 
 
 @pytest.fixture(scope="module")
-def loaded(project: Project) -> dict[str, Any]:
-    return project.inside("sample", "load")
+def told(project: Project) -> str:
+    """The story as the documents tell it, which fills the instance; what its lines printed."""
+    return project.follow(
+        documented("README.md", "compose") + documented("docs/containers.md", "story")
+    )
 
 
-def test_the_story_of_the_demonstration_holds(project: Project, loaded: dict[str, Any]) -> None:
-    secret = project.inside("instance", "secret", loaded["example_secret"])["value"]
-    tell_the_story(project)
-    assert project.inside("instance", "secret", loaded["example_secret"])["value"] == secret
+@pytest.fixture(scope="module")
+def example_secret(told: str) -> str:
+    found = re.search(r"secryn instance secret '(.+)'", told)
+    assert found is not None
+    return found[1]
+
+
+def test_the_story_holds_as_the_documents_tell_it(project: Project, told: str) -> None:
+    before, damaged, after = re.findall(r"^(\S+)  at offset \d+$", told, re.MULTILINE)
+    assert before == after != damaged
+    for name in ("operator.token", "backup.key"):
+        assert (project.folder / name).stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("service", LONG_RUNNING)
 def test_a_killed_container_comes_back_and_the_story_holds(
-    project: Project, loaded: dict[str, Any], service: str
+    project: Project, told: str, service: str
 ) -> None:
     project.kill(service)
     project.wait_healthy()
     tell_the_story(project)
 
 
-def test_a_stop_is_heard_and_what_is_in_hand_ends(project: Project, loaded: dict[str, Any]) -> None:
+def test_a_stop_is_heard_and_what_is_in_hand_ends(project: Project, told: str) -> None:
     asked = project.secryn("backup", "create")
-    project.compose("stop", "backup_service")
-    assert project.container("backup_service")["State"]["ExitCode"] == 0
-    project.compose("start", "backup_service")
+    project.compose("stop", *OURS_RUNNING)
+    assert {project.container(service)["State"]["ExitCode"] for service in OURS_RUNNING} == {0}
+    project.compose("start", *OURS_RUNNING)
     project.wait_healthy()
     ended = project.secryn("backup", "show", asked["backup_id"])
     assert ended["state"] in ("created", "failed")
@@ -132,12 +144,12 @@ def test_making_the_place_again_changes_nothing(project: Project) -> None:
 
 
 def test_another_place_opens_the_file_and_nothing_stays_behind(
-    project: Project, loaded: dict[str, Any]
+    project: Project, example_secret: str
 ) -> None:
-    secret = project.inside("instance", "secret", loaded["example_secret"])["value"]
+    secret = project.inside("instance", "secret", example_secret)["value"]
     lost = project.secryn("instance", "digest")
     made, key_file = backed_up(project)
-    archive = project.folder / "backup.age"
+    archive = project.folder / "taken-away.age"
     project.secryn("backup", "download", made["backup_id"], "-o", str(archive))
     project.down()
     assert project.leftovers() == {}
@@ -150,7 +162,7 @@ def test_another_place_opens_the_file_and_nothing_stays_behind(
         *("--instance", bare, "--source-instance", lost["instance_id"], *ENVIRONMENT),
     )
     assert project.secryn("instance", "digest")["digest"] == lost["digest"]
-    assert project.inside("instance", "secret", loaded["example_secret"])["value"] == secret
+    assert project.inside("instance", "secret", example_secret)["value"] == secret
     project.down()
     assert project.leftovers() == {}
 
