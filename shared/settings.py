@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from shared.crashpoints import ENV as CRASH_POINTS
 from shared.errors import UnknownSetting
@@ -59,6 +67,22 @@ class PostgresSettings(Section):
     pool_max: int = Field(default=8, ge=1, le=100, description="Connections of one process.")
     connect_timeout_s: int = Field(default=10, ge=1, le=300)
 
+    @field_validator("dsn")
+    @classmethod
+    def _libpq_reads_it(cls, dsn: str) -> str:
+        # The command line reads settings without a database, and need not load its client.
+        import psycopg
+
+        try:
+            psycopg.conninfo.conninfo_to_dict(dsn)
+        except psycopg.ProgrammingError:
+            # libpq's message repeats it, and it may hold a password.
+            raise ValueError(
+                "it is not one that libpq understands: write postgresql://USER@HOST:PORT/DATABASE "
+                "or host=HOST port=PORT dbname=DATABASE user=USER"
+            ) from None
+        return dsn
+
 
 class KafkaSettings(Section):
     """Where Kafka is, and who this process is there."""
@@ -73,6 +97,18 @@ class KafkaSettings(Section):
     tls_key_file: Path | None = None
     topic_prefix: str = Field(default="secryn.", description="What every topic's name begins with.")
     replication_factor: int = Field(default=1, ge=1, le=9)
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _names_servers(cls, bootstrap: str) -> str:
+        for server in bootstrap.split(","):
+            host, _, port = server.strip().rpartition(":")
+            if "/" in server or not host or not port.isdecimal():
+                raise ValueError(
+                    "it is a list of servers and no URL: write HOST:PORT, several separated by "
+                    "commas; how they are spoken to is kafka.security_protocol"
+                )
+        return bootstrap
 
     @model_validator(mode="after")
     def _protocol_and_credentials_agree(self) -> Self:

@@ -43,6 +43,18 @@ REFUSED: dict[str, tuple[Change, tuple[str, ...]]] = {
         lambda d: d["postgres"].pop("dsn"),
         ("postgres.dsn: it is required", "libpq connection string"),
     ),
+    "a database's address that is none": (
+        lambda d: d["postgres"].update(dsn="postgresql://backup:hunter2@[/secryn"),
+        ("postgres.dsn: ", "write postgresql://USER@HOST:PORT/DATABASE"),
+    ),
+    "a broker's address that is a URL": (
+        lambda d: d["kafka"].update(bootstrap="kafka://broker:9092"),
+        ("kafka.bootstrap: ", "write HOST:PORT"),
+    ),
+    "a broker's address without a port": (
+        lambda d: d["kafka"].update(bootstrap="one:9092, two"),
+        ("kafka.bootstrap: ", "write HOST:PORT"),
+    ),
     "a user without a password": (
         lambda d: d["kafka"].update(username="backup"),
         ("kafka: ", "username and password_file are named together"),
@@ -95,6 +107,7 @@ def test_a_setting_is_refused_by_name_with_what_to_write(tmp_path: Path, case: s
         load_settings(BackupServiceSettings, path, {})
     for words in told:
         assert words in refused.value.message
+    assert "hunter2" not in refused.value.message
 
 
 def test_a_variable_is_named_as_it_was_written(tmp_path: Path) -> None:
