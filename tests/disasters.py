@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from shared.kafka import Kafka
 from shared.messages import CloudEvent
+from tests import typed
 from tests.plugins.live import Json, stable_end
 from tests.plugins.stack import COMMAND_TIMEOUT_S, StackUnderTest
 
@@ -93,16 +91,13 @@ def follow(stack: StackUnderTest, name: str, **values: object) -> Json:
     for line in block[1].splitlines():
         program, *arguments = shlex.split(line)
         assert program == "secryn"
-        typed = [words.get(word, word) for word in arguments]
-        assert not [word for word in typed if word.isupper()], typed
-        done = subprocess.run(
-            [sys.executable, "-m", "cli.main", *typed, "--state", str(stack.state), "--json"],
-            input=f"{words.get('INSTANCE', '')}\n",
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT_S,
-            env={**os.environ, **stack.environment},
-            check=False,
+        told = [words.get(word, word) for word in arguments]
+        assert not [word for word in told if word.isupper()], told
+        done = typed.secryn(
+            [*told, "--state", str(stack.state), "--json"],
+            stack.environment,
+            COMMAND_TIMEOUT_S,
+            given=f"{words.get('INSTANCE', '')}\n",
         )
         assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
         document = json.loads(done.stdout)

@@ -104,7 +104,8 @@ class KafkaServer:
         arguments = self.folder / "format.args"
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         lines = [
-            *JVM_OPTIONS, "-cp", self._class_path(), "kafka.tools.StorageTool", "format",
+            *JVM_OPTIONS, *self._cache(), "-cp", self._class_path(),
+            "kafka.tools.StorageTool", "format",
             # One word: an id that begins with "-" would read as an option.
             f"--cluster-id={cluster_id}", "-c", settings.name, "--standalone",
         ]  # fmt: skip
@@ -129,6 +130,9 @@ class KafkaServer:
     def _class_path(self) -> str:
         return ":".join(f"jars/{jar.file_name}" for jar in read_lock())
 
+    def _cache(self) -> list[str]:
+        return [] if self.java_cache is None else [f"-XX:AOTCache={self.java_cache}"]
+
     def start(
         self, *, die_with_parent: bool = False, record_to: Path | None = None
     ) -> subprocess.Popen[bytes]:
@@ -137,9 +141,7 @@ class KafkaServer:
         With ``record_to`` Java writes there, at its end, a cache for faster starts.
         """
         shutil.copyfile(LOG_CONFIG, self.folder / LOG_CONFIG.name)
-        cache = [] if self.java_cache is None else [f"-XX:AOTCache={self.java_cache}"]
-        if record_to is not None:
-            cache = [f"-XX:AOTCacheOutput={record_to}"]
+        cache = self._cache() if record_to is None else [f"-XX:AOTCacheOutput={record_to}"]
         argv = [
             java(), *JVM_OPTIONS, *cache, f"-Dlog4j2.configurationFile={LOG_CONFIG.name}",
             "-cp", self._class_path(), "kafka.Kafka", "server.properties",

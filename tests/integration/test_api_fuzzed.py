@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import schemathesis
 from flask import Flask
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
@@ -139,6 +139,8 @@ def send(operation: Any, mode: GenerationMode) -> None:
     @fuzzed
     @given(case=operation.as_strategy(generation_mode=mode))
     def answered(case: schemathesis.Case[Any]) -> None:
+        # An empty list or object in a query is nothing that could be sent, and so nothing wrong.
+        assume(all(value not in ([], {}) for value in (case.query or {}).values()))
         case.call_and_validate(headers=BEARER, checks=CHECKS)
 
     answered()

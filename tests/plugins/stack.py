@@ -20,7 +20,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +38,7 @@ from deploy.embedded.folder import open_state
 from deploy.embedded.parts import postgres_server
 from deploy.embedded.place import load_place
 from shared.settings import KafkaSettings
+from tests import typed
 
 COMMAND_TIMEOUT_S = 180
 
@@ -54,14 +54,8 @@ class StackUnderTest:
 
     def secryn(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run ``secryn ARGUMENTS --state STATE --json``."""
-        done = subprocess.run(
-            [sys.executable, "-m", "cli.main", *arguments, "--state", str(self.state), "--json"],
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT_S,
-            env={**os.environ, **self.environment},
-            check=False,
-        )
+        words = [*arguments, "--state", str(self.state), "--json"]
+        done = typed.secryn(words, self.environment, COMMAND_TIMEOUT_S)
         if check:
             assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
         return done
