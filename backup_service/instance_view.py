@@ -12,6 +12,7 @@ from shared.database import postgres_faults
 from shared.instance.digest import digest_schema
 from shared.instance.position import read_position
 from shared.instance.tables import list_tables
+from shared.kafka import PATIENCE_S
 from shared.messages.topics import INSTANCE_EVENTS
 
 
@@ -66,12 +67,12 @@ def digest_instance(context: BackupContext) -> dict[str, Any]:
     }
 
 
-def show_status(context: BackupContext) -> dict[str, Any]:
-    """Return how far the store is behind the log."""
+def show_status(context: BackupContext, patience_s: float = PATIENCE_S) -> dict[str, Any]:
+    """Return how far the store is behind the log. Raises KafkaUnavailable, after ``patience_s``."""
     with postgres_faults("reading the position"), context.pool.connection() as conn:
         position = read_position(conn, INSTANCE_SCHEMA)
     topic = context.kafka.topic(INSTANCE_EVENTS)
-    with context.kafka.admin() as admin:
+    with context.kafka.within(patience_s).admin() as admin:
         end, log = admin.high_watermark(topic), admin.log_identity(topic)
     lost = (log.cluster_id, log.topic_id) != (position.cluster_id, position.topic_id)
     return {

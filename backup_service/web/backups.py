@@ -36,6 +36,8 @@ from shared.database import Connection, postgres_faults
 from shared.errors import SecrynError, UsageError
 
 WAITING_SHOWN: Final = 3
+# A page that says that the log does not answer is read by somebody in a hurry.
+LOG_PATIENCE_S: Final = 1.0
 
 
 def add_backup_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> None:
@@ -167,7 +169,7 @@ def _health(context: BackupContext) -> dict[str, Any]:
         waiting = HistoryQuery(key_state=(KeyState.WAITING,), limit=WAITING_SHOWN)
         keys = _newest(context, conn, waiting)
     try:
-        status: dict[str, Any] | None = show_status(context)
+        status: dict[str, Any] | None = show_status(context, LOG_PATIENCE_S)
         fault = None
     except SecrynError as error:
         status, fault = None, error

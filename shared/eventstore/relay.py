@@ -85,10 +85,10 @@ class Relay:
                     stop.wait(IDLE_S)
 
     def _publish_some(self, conn: Connection, producer: TransactionalProducer) -> bool:
-        after = self._store.relayed(conn)
-        events = self._store.read_all(conn, after, BATCH)
-        if not events:
+        after = self._store.waits_behind(conn)
+        if after is None:
             return False
+        events = self._store.read_all(conn, after, BATCH)
         # What an earlier leader published, and this one found, is noted and not sent again.
         found = self._store.published_behind(conn, after)
         waiting = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 from psycopg import errors, sql
@@ -113,10 +113,15 @@ class EventStore:
         self.schema = schema
         self._append_lock = append_lock
         self.clock = clock
+        self._texts: dict[str, bytes] = {}
         self._fed: list[Feed] = []
 
-    def _sql(self, text: str) -> sql.Composed:
-        return sql.SQL(text).format(schema=sql.Identifier(self.schema), columns=sql.SQL(_COLUMNS))
+    def _sql(self, text: LiteralString) -> bytes:
+        """Return a statement for this store's schema; each is put together once."""
+        if text not in self._texts:
+            names = {"schema": sql.Identifier(self.schema), "columns": sql.SQL(_COLUMNS)}
+            self._texts[text] = sql.SQL(text).format(**names).as_bytes()
+        return self._texts[text]
 
     def migrate(self, conn: Connection) -> None:
         """Make the tables where they are missing; in the caller's transaction."""
@@ -243,6 +248,15 @@ class EventStore:
         """Return the position of the last event; 0 when there is none."""
         row = conn.execute(self._sql("SELECT max(position) FROM {schema}.events")).fetchone()
         return (row[0] if row else None) or 0
+
+    def waits_behind(self, conn: Connection) -> int | None:
+        """Return the position up to which everything is published, or None where nothing waits."""
+        query = self._sql(
+            "SELECT relay.position FROM {schema}.relay "
+            "WHERE EXISTS (SELECT FROM {schema}.events WHERE events.position > relay.position)"
+        )
+        row = conn.execute(query).fetchone()
+        return None if row is None else int(row[0])
 
     def relayed(self, conn: Connection) -> int:
         """Return the position up to which everything is published."""

@@ -12,18 +12,25 @@ from shared.secretfiles import read_secret_file
 from shared.settings import KafkaSettings
 
 # Who asks hears soon that Kafka is away, and a service that is told to stop does.
-BOOTSTRAP_TIMEOUT_MS = 10_000
+PATIENCE_S = 10.0
 
 
 class Kafka:
     """Settings of one process for Kafka. Nothing connects before a part is asked for."""
 
-    def __init__(self, settings: KafkaSettings, client_id: str) -> None:
+    def __init__(
+        self, settings: KafkaSettings, client_id: str, patience_s: float = PATIENCE_S
+    ) -> None:
         self.settings = settings
         self.client_id = client_id
+        self._patience_s = patience_s
 
     def __repr__(self) -> str:
         return f"Kafka({self.settings.bootstrap!r}, {self.client_id!r})"
+
+    def within(self, patience_s: float) -> Kafka:
+        """Return the same for one who waits no longer than that for a Kafka that is away."""
+        return Kafka(self.settings, self.client_id, patience_s)
 
     def topic(self, name: str) -> str:
         """Return the full name of a topic: with the prefix of this instance."""
@@ -36,7 +43,7 @@ class Kafka:
             "client_id": self.client_id,
             "security_protocol": settings.security_protocol,
             "reconnect_backoff_max_ms": 1000,
-            "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
+            "bootstrap_timeout_ms": int(self._patience_s * 1000),
         }
         if settings.security_protocol.startswith("SASL"):
             options["sasl_mechanism"] = settings.sasl_mechanism

@@ -41,7 +41,7 @@ class Site:
 def no_log() -> Iterator[None]:
     """There is no Kafka here: what the pages say of the log is said by the test."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("backup_service.web.backups.show_status", lambda _: STATUS)
+        patch.setattr("backup_service.web.backups.show_status", lambda *_: STATUS)
         yield
 
 
