@@ -16,7 +16,7 @@ from tests.plugins.instance import eventually
 from tests.plugins.live import Json, Live
 from tests.plugins.stack import StackUnderTest
 
-# By both together a backup would be made, and all but the newest purged, if they held at once.
+# By both together backups would be made, and all but the newest purged, if they held at once.
 STANDING: Json = {
     "schedule": {"enabled": True, "frequency": "hourly", "at": "00:00"},
     "retention": {"keep_last": 1},
@@ -115,7 +115,8 @@ def paused_until_confirmed(stack: StackUnderTest) -> None:
     assert waits == {"schedule": "foreign", "retention": "foreign"}
     assert asked(stack, "retention", "confirm")["origin"] == "ours"
     preview = asked(stack, "retention", "preview")
-    assert (preview["paused"], preview["purge"]) == (False, 1)
+    # The restore can still be undone, and what it was made beside is needed until then.
+    assert (preview["paused"], preview["backups"][-1]["rule"]) == (False, "undo_window"), preview
     assert asked(stack, "schedule", "confirm")["confirmed"]
     assert len(asked(stack, "schedule", "show")["next_runs"]) == 10
 

@@ -74,7 +74,7 @@ def test_life_goes_on_after_it(live: Live) -> None:
 
 def test_the_log_tells_every_consumer_what_happened(live: Live) -> None:
     backup, key = live.backup()
-    live.add_project("unwanted")
+    live.add_project("unwanted, replaced")
     restore = live.restore(backup, key)
     started, restored = (
         live.events_about(INSTANCE_EVENTS, kind, restore["restore_id"])[0]

@@ -36,7 +36,7 @@ def test_to_an_offset_to_a_moment_and_to_the_end(live: Live) -> None:
     wanted, offset = live.digest(), live.position().position
     moment = datetime.now(UTC) + timedelta(milliseconds=1)
     live.write(40, seed=2)
-    live.add_project("unwanted")
+    live.add_project("unwanted, ahead")
     end = live.digest()
 
     latest = rolled(live, backup, key, "latest")
@@ -62,7 +62,7 @@ def test_it_follows_the_restores_and_the_undos_on_the_way(live: Live) -> None:
     live.add_project("replaced by the restore")
     before_restore = live.digest()
     live.restore(second, second_key)
-    live.add_project("after the restore")
+    live.add_project("after the restore of the second")
     wanted, offset = live.digest(), live.position().position
     asked = live.services.restores.undo(target_instance_id=live.instance_id, reason="a test")
     live.services.restores.wait(asked["restore_id"])
@@ -82,7 +82,7 @@ def test_a_state_that_only_the_whole_log_has_is_made_from_its_beginning(live: Li
     live.restore(old, old_key)
     live.add_project("after the restore of the old one")
     wanted, offset = live.digest(), live.position().position
-    live.add_project("unwanted")
+    live.add_project("unwanted, beside")
     ended = rolled(live, new, new_key, offset)
     assert (ended["state"], live.digest()) == ("restored", wanted)
 

@@ -60,7 +60,7 @@ def test_what_was_replaced_comes_back_and_the_log_says_so(live: Live) -> None:
 
 def test_an_undo_can_be_undone_and_that_again(live: Live) -> None:
     backup, key = live.backup()
-    live.add_project("unwanted")
+    live.add_project("unwanted, undone")
     before = live.digest()
     last = live.restore(backup, key)
     for expected in (before, backup["digest"], before, backup["digest"]):

@@ -169,7 +169,8 @@ def test_recent_operations_show_the_live_run_of_both_services(live: Live) -> Non
 def test_the_history_is_filtered_written_as_csv_and_made_anew_by_command(live: Live) -> None:
     backup, _ = live.backup()
     asked = ("--in-state", "created", "--key-state", "viewed", "--proven", "--sort", "size_bytes")
-    found = json.loads(live.stack.secryn("backup", "list", *asked, "--order", "asc").stdout)
+    page = ("--order", "asc", "--limit", "1000")
+    found = json.loads(live.stack.secryn("backup", "list", *asked, *page).stdout)
     assert backup["backup_id"] in {one["backup_id"] for one in found["backups"]}
     lines = typed(live, "backup", "list", "--csv", "--text", "A TEST").stdout.splitlines()
     assert lines[0].startswith("backup_id,state,requested_at")
