@@ -6,9 +6,10 @@ import json
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID, uuid4, uuid5
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from backup_service.keys.recipients import MOST_NAMED, parse_recipients
+from shared.api.common import GivenTime
 from shared.errors import MessageUnreadable, PartialScope, UsageError
 
 CREATE_BACKUP = "com.secryn.backup.create.v1"
@@ -110,7 +111,7 @@ class HoldBackup(_Decision):
     """
 
     holder: Holder | None = None
-    until: AwareDatetime | None = None
+    until: GivenTime | None = None
 
 
 class ReleaseBackup(_Decision):

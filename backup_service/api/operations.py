@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Final
+from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify, request
 
 from backup_service.context import BackupContext
-from backup_service.operations import ChangesQuery, OperationsQuery
+from backup_service.operations import ChangesQuery, FollowQuery, OperationsQuery
 from backup_service.operations.query import SEVERAL
 from serving.api import operation
 from serving.caller import requires
 from serving.paging import parse_arguments
+from serving.watching import EVENT_STREAM, WatchBoard, Watched, follow_list
 from shared.api.operations import OperationChanges, OperationPage
 from shared.database import postgres_faults
+from shared.errors import WatchersBusy
 
 LOOK_S: Final = 0.25
 # Whoever waits holds a thread of the server: beyond these many nobody else does.
 WAITERS_MAX: Final = 4
 
 
-def create_operation_routes(context: BackupContext) -> Blueprint:
+def create_operation_routes(context: BackupContext, board: WatchBoard) -> Blueprint:
     """Return the routes below /api/v1/operations."""
     routes = Blueprint("operations", __name__, url_prefix="/api/v1/operations")
     waiters = threading.BoundedSemaphore(WAITERS_MAX)
@@ -51,7 +53,33 @@ def create_operation_routes(context: BackupContext) -> Blueprint:
             if waits:
                 waiters.release()
 
+    @routes.get("/events")
+    @operation(
+        "What changes in them, as it does: server-sent events",
+        query=FollowQuery,
+        takes_headers={"Last-Event-ID": "The id of the last event that came."},
+        gives=EVENT_STREAM,
+        problems=(WatchersBusy,),
+    )
+    @requires("read")
+    def follow() -> Response:
+        asked = parse_arguments(FollowQuery, request.args.to_dict(flat=False), SEVERAL)
+
+        def changed(after: int) -> list[dict[str, Any]]:
+            query = asked.behind(after)
+            with postgres_faults("reading the operations"), context.pool.connection() as conn:
+                found: list[dict[str, Any]] = context.operations.changes(conn, query)["operations"]
+            return found
+
+        return follow_list(board, _watched(context), asked.after, changed, "operation")
+
     return routes
+
+
+def _watched(context: BackupContext) -> Watched:
+    position = context.operations.position
+    name = "operations"
+    return Watched(name, name, lambda conn: {"position": position(conn)}, lambda _: False, position)
 
 
 def wait_for_changes(

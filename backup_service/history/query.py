@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -19,6 +18,7 @@ from pydantic import (
 
 from backup_service.history.row import folded
 from serving.paging import NOT_A_CURSOR, decode_cursor, encode_cursor, parse_arguments
+from shared.api.common import GivenTime
 
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 1000
@@ -109,8 +109,8 @@ class HistoryQuery(BaseModel):
     state: Annotated[tuple[State, ...], BeforeValidator(_as_list)] = ()
     key_state: Annotated[tuple[KeyState, ...], BeforeValidator(_as_list)] = ()
     requested_by: SearchedText | None = None
-    requested_from: AwareDatetime | None = None
-    requested_to: AwareDatetime | None = None
+    requested_from: GivenTime | None = None
+    requested_to: GivenTime | None = None
     offset_from: Offset | None = None
     offset_to: Offset | None = None
     proven: bool | None = None

@@ -90,14 +90,20 @@ class Operations(ReadModel):
 
         ``position`` is where to follow the changes from: none is missed between the two.
         """
-        row = conn.execute("SELECT coalesce(max(changed), 0) FROM backup.operations").fetchone()
+        position = self.position(conn)
         rows = self._read(conn, *page_of(query))
         page = rows[: query.limit]
         return {
             "operations": [_shown(operation) for operation in page],
             "next_cursor": cursor_behind(page[-1]) if len(rows) > query.limit else None,
-            "position": row[0] if row else 0,
+            "position": position,
         }
+
+    @staticmethod
+    def position(conn: Connection) -> int:
+        """Return the position of the last change."""
+        row = conn.execute("SELECT coalesce(max(changed), 0) FROM backup.operations").fetchone()
+        return int(row[0]) if row else 0
 
     def changes(self, conn: Connection, query: ChangesQuery) -> dict[str, Any]:
         """Return what changed behind position ``after``, each operation once, as it stands."""

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Self
 
 from pydantic import (
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -16,6 +15,7 @@ from pydantic import (
 
 from backup_service.operations.fold import Kind, Outcome
 from serving.paging import NOT_A_CURSOR, decode_cursor, encode_cursor
+from shared.api.common import GivenTime
 
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 1000
@@ -48,8 +48,8 @@ class _Filters(BaseModel):
     outcome: Annotated[tuple[Outcome, ...], BeforeValidator(_as_list)] = ()
     actor: Name | None = None
     subject: Name | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: GivenTime | None = None
+    until: GivenTime | None = None
     limit: Annotated[int, Field(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT
 
 
@@ -70,6 +70,16 @@ class ChangesQuery(_Filters):
 
     after: Position
     wait_s: Annotated[float, Field(ge=0, le=WAIT_MAX_S)] = 0.0
+
+
+class FollowQuery(_Filters):
+    """From which position on changes are told, those that the filters let through; ``limit`` a read."""
+
+    after: Position
+
+    def behind(self, position: int) -> ChangesQuery:
+        """Return what asks for the changes behind ``position``."""
+        return ChangesQuery.model_validate(self.model_dump() | {"after": position})
 
 
 def cursor_behind(operation: dict[str, Any]) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from serving.paging import NOT_A_CURSOR, decode_cursor, encode_cursor
-from shared.api.common import PAGE_DEFAULT, PAGE_MAX
+from shared.api.common import PAGE_DEFAULT, PAGE_MAX, GivenTime
 
 _MAX_SEQ: Final = (1 << 31) - 1
 Name = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]*$")]
@@ -39,8 +39,8 @@ class AuditFilter(BaseModel):
     resource: Name | None = None
     code: Name | None = None
     correlation_id: Name | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: GivenTime | None = None
+    until: GivenTime | None = None
 
     def conditions(self) -> tuple[list[str], dict[str, Any]]:
         """Return the conditions in SQL, of our own words alone, and what the caller gave."""

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Annotated, Any, Final
 
 from flask import Response, jsonify, request
 from pydantic import BaseModel, Field
 
-from serving.watching.board import Seen, Watch, WatchBoard, Watched, remaining
-from shared.errors import WatchersBusy
+from serving.watching.board import Json, Seen, Watch, WatchBoard, Watched, remaining
+from shared.errors import UsageError, WatchersBusy
 
 EVENT_STREAM: Final = "text/event-stream"
 WAIT_MAX_S: Final = 30
@@ -27,6 +27,7 @@ HEARTBEAT_S: Final = 15.0
 # Then the watcher comes back by itself, and who it is and what it may is looked at again.
 LONGEST_S: Final = 120.0
 RECONNECT_MS: Final = 500
+_POSITION_DIGITS: Final = 18
 _RUNNING: Final = ("step", "progress", "elapsed_s")
 
 
@@ -89,6 +90,45 @@ def _events(board: WatchBoard, watch: Watch, known: str) -> Iterator[bytes]:
         if seen.ended:
             yield _event("end", {})
             return
+
+
+def follow_list(
+    board: WatchBoard, thing: Watched, after: int, changes: Callable[[int], list[Json]], name: str
+) -> Response:
+    """Answer with what changes in a list, one event ``name`` a change, whose id is its position.
+
+    ``changes`` returns those behind a position in their order, at most a page of them. Begins
+    behind ``Last-Event-ID``, or ``after``. Raises WatchersBusy, UsageError.
+    """
+    known = request.headers.get("Last-Event-ID", str(after))
+    if not known.isascii() or not known.isdigit() or len(known) > _POSITION_DIGITS:
+        raise UsageError("Last-Event-ID is the id of an event that came")
+    with ExitStack() as stack:
+        watch = stack.enter_context(board.watching(thing))
+        held = stack.pop_all()
+    stream = Response(_changes(board, watch, int(known), changes, name), content_type=EVENT_STREAM)
+    stream.call_on_close(held.close)
+    stream.headers["X-Accel-Buffering"] = "no"
+    return stream
+
+
+def _changes(
+    board: WatchBoard, watch: Watch, after: int, changes: Callable[[int], list[Json]], name: str
+) -> Iterator[bytes]:
+    # The id alone: whoever is cut off before the first change comes back to this very place.
+    yield f"retry: {RECONNECT_MS}\nid: {after}\n\n".encode()
+    deadline = time.monotonic() + LONGEST_S
+    while not board.closed and remaining(deadline):
+        # Looked at before it is read: what changes in between is another change.
+        seen = watch.now
+        found = changes(after)
+        for change in found:
+            after = int(change["position"])
+            yield _event(name, change, str(after))
+        if found:
+            continue
+        if watch.wait(seen.tag, min(HEARTBEAT_S, remaining(deadline))).tag == seen.tag:
+            yield b": nothing new\n\n"
 
 
 def _running(seen: Seen) -> dict[str, Any]:

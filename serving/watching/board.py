@@ -32,12 +32,16 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Watched:
-    """A thing to watch: its stream, its id on the board of progress, how to read it, when it ends."""
+    """A thing to watch: its stream, its id on the board of progress, how to read it, when it ends.
+
+    What is no stream of the event store says by itself at which ``position`` it last changed.
+    """
 
     stream: str
     identity: str
     load: Callable[[Connection], Json]
     ended: Callable[[Json], bool]
+    position: Callable[[Connection], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -155,12 +159,22 @@ class WatchBoard:
         if not topics:
             return
         with postgres_faults("looking at what is watched"), self._pool.connection() as conn:
-            positions = self._store.positions(conn, [topic.thing.stream for topic in topics])
+            positions = self._positions(conn, [topic.thing for topic in topics])
             for topic in topics:
                 thing, seen = topic.thing, topic.seen
                 known = (seen.position, seen.tick)
-                if (positions.get(thing.stream, 0), self._progress.tick(thing.identity)) != known:
+                if (positions[thing.stream], self._progress.tick(thing.identity)) != known:
                     self._renew(conn, topic)
+
+    def _positions(self, conn: Connection, things: list[Watched]) -> dict[str, int]:
+        streams = [thing.stream for thing in things if thing.position is None]
+        stored = self._store.positions(conn, streams) if streams else {}
+        return {
+            thing.stream: stored.get(thing.stream, 0)
+            if thing.position is None
+            else thing.position(conn)
+            for thing in things
+        }
 
     def _renew(self, conn: Connection, topic: _Topic) -> None:
         try:
@@ -177,7 +191,7 @@ class WatchBoard:
     def _read(self, conn: Connection, thing: Watched) -> Seen:
         # The tag first: what changes in between is seen as another change.
         tick = self._progress.tick(thing.identity)
-        position = self._store.positions(conn, [thing.stream]).get(thing.stream, 0)
+        position = self._positions(conn, [thing])[thing.stream]
         document = thing.load(conn)
         shown = document | self._progress.of(thing.identity)
         return Seen(position, tick, shown, thing.ended(document))

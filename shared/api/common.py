@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from typing import Annotated, Any, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+)
 from typing_extensions import TypedDict
 
 # As text, for that is what they are in JSON.
 Id = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+# RFC 3339, section 5.6, begins like this; pydantic would take a number of seconds as well.
+_DATE_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}")
+
+
+def _written_out(value: Any) -> Any:
+    if isinstance(value, datetime) or (isinstance(value, str) and _DATE_AND_TIME.match(value)):
+        return value
+    raise ValueError("write a time with its zone, as 2026-11-24T13:00:00Z")
+
+
+# A time that a caller names.
+GivenTime = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 
 # A document that is told of in words alone.
 Document = dict[str, Any]

@@ -100,7 +100,8 @@ def test_an_operation_is_listed_while_one_looks_and_leads_to_its_key(
     page = admin.see("/admin/operations")
     asked = live.services.backups.create("made meanwhile")
     row = page.get_by_role("row").filter(has_text="made meanwhile")
-    row.get_by_text("Done").wait_for()
+    # By the stream of changes: without it the list is fetched anew every 15 s.
+    row.get_by_text("Done").wait_for(timeout=10_000)
     admin.check()
     page.get_by_label("What").select_option("backup")
     page.get_by_role("button", name="Filter").click()

@@ -112,6 +112,50 @@ def test_a_long_poll_is_answered_by_a_change_and_otherwise_says_that_there_was_n
     assert time.monotonic() - began < 15
 
 
+def operations(url: str, after: int, known: str | None = None, **asked: str) -> Any:
+    headers = BEARER | ({} if known is None else {"Last-Event-ID": known})
+    path = f"{url}/api/v1/operations/events"
+    return httpx.stream("GET", path, params={"after": after, **asked}, headers=headers, timeout=30)
+
+
+def told(answer: Any, changes: int) -> list[tuple[str, str, str]]:
+    """Return the first changes that come: the id of the event, what was changed, its outcome."""
+    seen = events(answer.iter_lines())
+    found = []
+    for _ in range(changes):
+        event = next(seen)
+        assert event["event"] == "operation"
+        change = json.loads(event["data"])
+        assert event["id"] == str(change["position"])
+        found.append((event["id"], change["subject"], change["outcome"]))
+    return found
+
+
+def test_the_list_of_operations_tells_of_each_change_and_whoever_comes_back_misses_none(
+    backups: BackupServer, url: str
+) -> None:
+    path = f"{url}/api/v1/operations"
+    position = httpx.get(path, headers=BEARER).json()["position"]
+    with operations(url, position) as answer:
+        assert answer.headers["content-type"] == "text/event-stream"
+        first = backups.running()
+        ((cut_off_at, subject, _),) = told(answer, 1)[-1:]
+    assert subject == first
+    backups.finish(first)
+    second = backups.running()
+    with operations(url, position, cut_off_at) as answer:
+        came = told(answer, 2)
+    assert [(subject, outcome) for _, subject, outcome in came] == [
+        (first, "succeeded"), (second, "running"),
+    ]  # fmt: skip
+    backups.finish(second)
+    with operations(url, position, kind="key_view") as answer:
+        # Nothing of this kind has happened: it is told from where to come back, and waits.
+        assert next(answer.iter_lines()) == "retry: 500"
+    refused = httpx.get(f"{path}/events?after=0", headers=BEARER | {"Last-Event-ID": "yesterday"})
+    assert (refused.status_code, refused.json()["code"]) == (400, "usage.invalid")
+
+
 def test_the_client_waits_for_the_end(backups: BackupServer, url: str) -> None:
     backup_id = backups.running()
     threading.Timer(0.5, backups.finish, (backup_id,)).start()

@@ -129,6 +129,7 @@ ROWS: Final[dict[str, dict[str, Row]]] = {
         "POST /api/v1/storage/check": Row("read"),
         "GET /api/v1/operations": Row("read"),
         "GET /api/v1/operations/changes": Row("read"),
+        "GET /api/v1/operations/events": Row("read"),
         "GET /api/v1/retention/preview": Row("read"),
         "POST /api/v1/retention/preview": Row("read"),
         "POST /api/v1/retention/runs": Row("delete", proof=True),

@@ -1,4 +1,4 @@
-// What a page cannot do without a script: copy, warn before leaving, forget a key, follow an upload.
+// What a page cannot do without a script: copy, warn before leaving, forget a key, follow an upload or a list.
 "use strict";
 
 (() => {
@@ -109,12 +109,22 @@
     });
   };
 
+  // A list tells of each of its changes, and is fetched anew. A browser that was cut off comes back.
+  const follow = (box) => {
+    const changes = new EventSource(box.dataset.follow);
+    changes.addEventListener("operation", () => {
+      window.htmx.trigger(document.getElementById(box.dataset.follows), "changed");
+    });
+    window.addEventListener("pagehide", () => changes.close());
+  };
+
   const prepare = (root) => {
     each(root, "[data-into]", readInto);
     each(root, "[data-upload]", upload);
     each(root, "[data-needs-script]", (element) => { element.hidden = false; });
     each(root, "[data-copy]", (button) => button.addEventListener("click", () => copy(button)));
     each(root, "[data-guard]", guardKey);
+    each(root, "[data-follow]", follow);
   };
 
   document.addEventListener("DOMContentLoaded", () => prepare(document));
