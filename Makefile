@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests mostly wait for servers; those of one file share one.
-TEST_WORKERS ?= 2
+# Tests mostly wait for servers, so there is one more of these than there are cores.
+TEST_WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help env dev-env demo up down status test test-containers test-deps check bench kafka-lock lock clean
@@ -48,6 +48,9 @@ STACK_TESTS ?= tests/integration
 test-containers: dev-env ## Run docker-compose.yml, and the tests in containers (needs Docker)
 	$(BIN)/python -m pytest --containers tests/containers -k "$(COMPOSE_TESTS)" --durations=5
 	$(BIN)/python -m pytest --stack=containers -n $(TEST_WORKERS) --dist loadfile --durations=5 $(STACK_TESTS)
+
+test-all: dev-env test-deps ## Run those of minutes, and every crash point, too
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --long --every-point
 
 test-deps: tests/interop/node_modules/.installed ## Fetch another implementation of age to test against
 

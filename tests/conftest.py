@@ -3,6 +3,7 @@
 pytest_plugins = [
     "tests.plugins.containers",
     "tests.plugins.hypothesis_profile",
+    "tests.plugins.long",
     "tests.plugins.postgres",
     "tests.plugins.kafka",
     "tests.plugins.stack",

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from cli.connect import connected
 from shared.errors import NeedsArchive
@@ -104,6 +105,7 @@ def test_a_restore_that_died_with_the_database_is_aborted_and_what_follows_count
     assert digest(stack) != before
 
 
+@pytest.mark.long("roll_forward follows a log past restores and undos in every run")
 def test_the_log_leads_past_a_restore_and_an_undo_of_its_own_backups(
     new_stack: Callable[..., StackUnderTest], tmp_path: Path
 ) -> None:
@@ -129,6 +131,7 @@ def test_the_log_leads_past_a_restore_and_an_undo_of_its_own_backups(
     assert digest(stack) == again["digest"]
 
 
+@pytest.mark.long("roll_forward refuses a way across a restore from another log in every run")
 def test_a_log_with_a_restore_from_another_log_is_never_folded_past_it_and_a_restore_is_the_way_out(
     new_stack: Callable[..., StackUnderTest], tmp_path: Path
 ) -> None:

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from shared.archive.age import HybridIdentity
 from shared.archive.keyfile import check_key_file
 from shared.errors import ArchiveAltered, KeyExpired, SignerUntrusted
@@ -22,6 +24,7 @@ def history(stack: StackUnderTest) -> list[Json]:
     return found
 
 
+@pytest.mark.long("another machine adopts every receipt, and restores, in every run")
 def test_the_history_is_rebuilt_from_the_receipts_and_restores(
     new_stack: Callable[..., StackUnderTest], tmp_path: Path
 ) -> None:

@@ -28,6 +28,11 @@ from tests.plugins.instance import eventually
 from tests.plugins.live import Json
 from tests.plugins.stack import StackUnderTest
 
+ENDS = [
+    "beginning",
+    pytest.param("end", marks=pytest.mark.long("the same; every run goes from the beginning")),
+]
+
 
 @pytest.fixture
 def stack(new_stack: Callable[..., StackUnderTest]) -> StackUnderTest:
@@ -104,7 +109,7 @@ def test_the_store_adopts_the_new_log_and_a_fence_of_the_lost_one_falls(
     stack.wait_healthy()
 
 
-@pytest.mark.parametrize("start", ["beginning", "end"])
+@pytest.mark.parametrize("start", ENDS)
 def test_what_the_new_log_holds_already_is_applied_or_passed_over_as_was_said(
     stack: StackUnderTest, tmp_path: Path, start: str
 ) -> None:
@@ -129,6 +134,7 @@ def test_what_the_new_log_holds_already_is_applied_or_passed_over_as_was_said(
     assert write(stack)["events"] > 0
 
 
+@pytest.mark.long("every run restores into an adopted log, and into one that is new")
 def test_a_restore_is_the_other_way_out(stack: StackUnderTest, tmp_path: Path) -> None:
     backup, key = backed_up(stack, tmp_path)
     write(stack)
@@ -142,7 +148,7 @@ def test_a_restore_is_the_other_way_out(stack: StackUnderTest, tmp_path: Path) -
     assert refused_adoption(stack) == LogNotLost.code
 
 
-@pytest.mark.parametrize("start", ["beginning", "end"])
+@pytest.mark.parametrize("start", ENDS)
 def test_a_state_rebuilt_from_an_adopted_log_stops_where_its_base_is_missing(
     stack: StackUnderTest, tmp_path: Path, start: str
 ) -> None:

@@ -38,6 +38,8 @@ from tests.strategies import histories
 _UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # What no CloudEvents attribute may hold: the writer refuses it, and a test of its own says so.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# So many events the writer beside a backup writes in one transaction.
+TOGETHER = 3
 _SALT = UUID("5f0b1d5e-8a06-4a5c-9f5c-02c1b3c0b7aa")
 
 
@@ -125,7 +127,7 @@ def write(live: Live, events: list[NewEvent]) -> Written | None:
 
 
 class KeepsWriting(threading.Thread):
-    """Writes the rest of a history, one event after another, while the backup is made."""
+    """Writes the rest of a history, a few events after another, while the backup is made."""
 
     def __init__(self, live: Live, events: list[NewEvent]) -> None:
         super().__init__(daemon=True)
@@ -135,8 +137,8 @@ class KeepsWriting(threading.Thread):
 
     def run(self) -> None:
         try:
-            for event in self._events:
-                written = write(self._live, [event])
+            for start in range(0, len(self._events), TOGETHER):
+                written = write(self._live, self._events[start : start + TOGETHER])
                 assert written is not None
                 self.offsets.append(written.offset)
         except Exception as error:

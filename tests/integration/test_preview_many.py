@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from uuid import UUID, uuid4
 
+import pytest
+
 from bench.watched import resident_peak_kb
 from shared.instance.events import ProjectCreated, ProjectUpdated
 from shared.instance.writer import NewEvent
@@ -35,6 +37,7 @@ def counted(live: Live, backup: Json, key: str) -> Json:
     return events
 
 
+@pytest.mark.long("the bench counts a million; every run counts a hundred")
 def test_fifty_thousand_events_more_take_no_more_memory(empty_live: Live) -> None:
     project = uuid4()
     empty_live.append(ProjectCreated(id=project, name="many"))

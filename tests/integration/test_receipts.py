@@ -95,7 +95,7 @@ def test_a_restore_ends_every_session_of_both_services_and_no_token(
 ) -> None:
     password, token_file = tmp_path / "password", tmp_path / "token"
     write_secret_file(password, b"a long enough password\n")
-    live.stack.secryn("admin", "create", "anna", "--password-file", str(password))
+    live.stack.secryn("admin", "create", "adele", "--password-file", str(password))
     make = ("token", "create", "nightly", "--permission", "read", "--to", str(token_file))
     assert "token" not in json.loads(live.stack.secryn(*make).stdout)
     assert token_file.stat().st_mode & 0o777 == 0o600
@@ -103,7 +103,7 @@ def test_a_restore_ends_every_session_of_both_services_and_no_token(
     found = live.stack.status()
     urls = [found["backup_url"] + "/api/v1/backups", found["restore_url"] + "/api/v1/restores"]
     with httpx.Client(trust_env=False) as browser:
-        body = {"username": "anna", "password": "a long enough password"}
+        body = {"username": "adele", "password": "a long enough password"}
         session = browser.post(found["restore_url"] + "/api/v1/session", json=body)
         assert session.status_code == 201
         assert [browser.get(url).status_code for url in urls] == [200, 200]
