@@ -128,12 +128,11 @@ def asked(stack: StackUnderTest, *words: str) -> Json:
 
 @pytest.mark.parametrize("name", ["golden-v1", "golden-v1-schema-2"])
 def test_an_archive_of_every_release_is_restored_and_migrated_forward(
-    new_stack: Callable[..., StackUnderTest], name: str
+    running_stack: StackUnderTest, name: str
 ) -> None:
     golden = Path(__file__).parents[1] / "vectors" / name
     expected = json.loads((golden / "expected.json").read_text(encoding="utf-8"))
-    stack = new_stack()
-    target = stack.up()["instance_id"]
+    stack, target = running_stack, running_stack.status()["instance_id"]
     done = stack.secryn(
         *("restore", "run", "--file", str(golden / "backup.age")),
         *("--key-file", str(golden / "backup.key"), "--instance", target),

@@ -148,6 +148,7 @@ def test_a_restore_is_the_other_way_out(stack: StackUnderTest, tmp_path: Path) -
     assert refused_adoption(stack) == LogNotLost.code
 
 
+@pytest.mark.long("test_adopt_log holds the rules of an adoption in every run")
 @pytest.mark.parametrize("start", ENDS)
 def test_a_state_rebuilt_from_an_adopted_log_stops_where_its_base_is_missing(
     stack: StackUnderTest, tmp_path: Path, start: str

@@ -201,6 +201,7 @@ def stopping(
         yield Live(stack, services, parts), points
 
 
+@pytest.mark.long("they are of the cut-over's transaction, whose points every run dies at")
 def test_killed_behind_the_cut_over_they_land_once(stopping: tuple[Live, Path]) -> None:
     live, points = stopping
     stayer, leaver = user("stayer"), user("leaver")
