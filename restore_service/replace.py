@@ -118,7 +118,8 @@ def replace_instance(
 ) -> UUID:
     """Put the schema ``candidate``, whose rows are committed, in the place of the instance.
 
-    ``also`` is done in the transaction of the decision. Returns the id of the event that closes the fence. Raises CutoverBlocked, Cancelled.
+    ``also`` is done in the transaction of the decision. Returns the id of the event that closes the
+    fence. Raises CutoverBlocked, Cancelled.
     """
     context, settings = run.context, run.context.settings.restore
     closing = NewEvent(Restored.TYPE, restored.model_dump(mode="json"), INSTANCE_EVENTS)

@@ -112,8 +112,9 @@ def create_app(
 ) -> Flask:
     """Build an application with health, metrics, problems and authentication.
 
-    ``place`` is what /readyz tells a caller that it has reached. With ``access`` a web session's cookie is another way to be known than a token.
-    ``on_refusal`` is called with every error of ours before it is answered (the audit trail).
+    ``place`` is what /readyz tells a caller that it has reached. With ``access`` a web session's
+    cookie is another way to be known than a token. ``on_refusal`` is called with every error of ours
+    before it is answered (the audit trail).
     """
     app = Flask(service, static_folder=None)
     app.extensions[PROOF] = partial(_check_proof, access)
