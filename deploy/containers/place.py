@@ -12,6 +12,7 @@ import tomllib
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
+from hmac import compare_digest
 from pathlib import Path
 from typing import Any, Final
 
@@ -114,7 +115,9 @@ def _check_handed_out(folder: Path, master: StateFolder) -> None:
         if not root_key.exists():
             continue
         ours = master.key(ROOT_KEY)
-        if not ours.exists() or read_secret_file(ours) != read_secret_file(root_key):
+        if not ours.exists() or not compare_digest(
+            read_secret_file(ours), read_secret_file(root_key)
+        ):
             raise StackStateInvalid(
                 f"{name} has the root key of another place than the volume of the place",
                 hint="Bring the volume of the place back, from a copy; or remove the volumes of "
