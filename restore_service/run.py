@@ -75,13 +75,13 @@ class Run:
             if restore.cancel_requested:
                 raise Cancelled("the restore was cancelled")
             if not restore.ended:
-                self._tell(conn)
+                self._tell(conn, restore.names)
 
-    def _tell(self, conn: Connection) -> None:
+    def _tell(self, conn: Connection, names: dict[str, str]) -> None:
         """Publish how far it is, in a stream of its own: nothing is decided there."""
         if time.monotonic() - (self.last_told or self.began) < TELL_S:
             return
-        data = {"restore_id": self.id} | self.context.progress.of(self.id)
+        data = {"restore_id": self.id} | names | self.context.progress.of(self.id)
         event = NewEvent(ev.PROGRESSED, data, RESTORE_EVENTS)
         self.context.store.append(conn, f"progress-{self.id}", self.told, [event], self.meta)
         self.last_told = time.monotonic()

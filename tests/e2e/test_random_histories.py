@@ -38,8 +38,8 @@ from tests.strategies import histories
 _UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # What no CloudEvents attribute may hold: the writer refuses it, and a test of its own says so.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-# So many events the writer beside a backup writes in one transaction.
-TOGETHER = 3
+# So long the writer beside a backup waits between two events, in seconds.
+PAUSE_S = 0.02
 _SALT = UUID("5f0b1d5e-8a06-4a5c-9f5c-02c1b3c0b7aa")
 
 
@@ -127,22 +127,28 @@ def write(live: Live, events: list[NewEvent]) -> Written | None:
 
 
 class KeepsWriting(threading.Thread):
-    """Writes the rest of a history, a few events after another, while the backup is made."""
+    """Writes a history, one event after another, while a backup is made; then what is left of it."""
 
     def __init__(self, live: Live, events: list[NewEvent]) -> None:
         super().__init__(daemon=True)
         self._live, self._events = live, events
+        self.backup_made = threading.Event()
         self.error: Exception | None = None
         self.offsets: list[int] = []
 
     def run(self) -> None:
         try:
-            for start in range(0, len(self._events), TOGETHER):
-                written = write(self._live, self._events[start : start + TOGETHER])
-                assert written is not None
-                self.offsets.append(written.offset)
+            left = list(self._events)
+            while left and not self.backup_made.wait(PAUSE_S):
+                self._write([left.pop(0)])
+            self._write(left)
         except Exception as error:
             self.error = error
+
+    def _write(self, events: list[NewEvent]) -> None:
+        written = write(self._live, events)
+        if written is not None:
+            self.offsets.append(written.offset)
 
 
 @pytest.mark.timeout(1800)
@@ -168,8 +174,11 @@ def test_a_restore_gives_what_the_log_says_the_instance_was_at_the_backup(
     write(live, events[:cut])
     writer = KeepsWriting(live, events[cut:])
     writer.start()
-    backup, key = live.backup()
-    writer.join()
+    try:
+        backup, key = live.backup()
+    finally:
+        writer.backup_made.set()
+        writer.join()
     assert writer.error is None, writer.error
     if writer.offsets and writer.offsets[0] < backup["offset"] <= writer.offsets[-1]:
         world.while_writing += 1
@@ -187,5 +196,6 @@ def test_a_restore_gives_what_the_log_says_the_instance_was_at_the_backup(
 
 def test_backups_were_taken_while_events_were_written(world: World) -> None:
     """What the property above is worth: as many as that, on a machine that is busy, too."""
-    assert world.while_writing >= world.examples // 10, (world.while_writing, world.examples)
+    print(f"{world.while_writing} of {world.examples} backups lie between two events of the writer")
+    assert world.while_writing >= world.examples // 4, (world.while_writing, world.examples)
     assert world.while_writing
