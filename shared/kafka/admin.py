@@ -13,6 +13,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import TopicAlreadyExistsError, TopicAuthorizationFailedError
 
 from shared.errors import KafkaUnavailable, UnknownSetting
+from shared.kafka.connecting import connecting
 from shared.kafka.faults import kafka_faults
 
 
@@ -39,8 +40,8 @@ class LogAdmin:
     def __init__(self, options: dict[str, Any], replication_factor: int) -> None:
         self._options = options
         self._replication_factor = replication_factor
-        with kafka_faults("connecting"):
-            self._client = KafkaAdminClient(**options)
+        with connecting("connecting", options) as settings:
+            self._client = KafkaAdminClient(**settings)
         self._ends: KafkaConsumer | None = None
 
     def __enter__(self) -> Self:
@@ -129,15 +130,14 @@ class LogAdmin:
 
     def last_stable_offset(self, topic: str) -> int:
         """Return the end that a read_committed reader sees: an open transaction holds it back."""
-        with kafka_faults(f"reading the stable end of {topic}"):
-            partition = TopicPartition(topic, 0)
-            committed = KafkaConsumer(
-                **self._options, group_id=None, isolation_level="read_committed"
-            )
-            try:
+        doing, partition = f"reading the stable end of {topic}", TopicPartition(topic, 0)
+        with connecting(doing, self._options) as settings:
+            committed = KafkaConsumer(**settings, group_id=None, isolation_level="read_committed")
+        try:
+            with kafka_faults(doing):
                 return int(committed.end_offsets([partition])[partition])
-            finally:
-                committed.close()
+        finally:
+            committed.close()
 
     def beginning_offset(self, topic: str) -> int:
         """Return the first offset that the log still has."""
@@ -147,13 +147,14 @@ class LogAdmin:
 
     def _consumer(self) -> KafkaConsumer:
         if self._ends is None:
-            self._ends = KafkaConsumer(
-                **self._options,
-                group_id=None,
-                enable_auto_commit=False,
-                isolation_level="read_uncommitted",
-                allow_auto_create_topics=False,
-            )
+            with connecting("connecting to read offsets", self._options) as settings:
+                self._ends = KafkaConsumer(
+                    **settings,
+                    group_id=None,
+                    enable_auto_commit=False,
+                    isolation_level="read_uncommitted",
+                    allow_auto_create_topics=False,
+                )
         return self._ends
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 
+from shared.kafka.connecting import connecting
 from shared.kafka.faults import kafka_faults
 from shared.kafka.reader import Record, to_record
 
@@ -21,10 +22,10 @@ class GroupConsumer:
     """Read topics together with the other members of ``group_id``, at least once."""
 
     def __init__(self, options: dict[str, Any], topics: list[str], group_id: str) -> None:
-        with kafka_faults(f"connecting to consume {', '.join(topics)}"):
+        with connecting(f"connecting to consume {', '.join(topics)}", options) as settings:
             self._consumer = KafkaConsumer(
                 *topics,
-                **options,
+                **settings,
                 group_id=group_id,
                 enable_auto_commit=False,
                 # A group's first member begins at the start: a command sent before is not lost.

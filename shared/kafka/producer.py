@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from kafka import KafkaProducer
 
+from shared.kafka.connecting import connecting
 from shared.kafka.faults import kafka_faults, translate
 
 SEND_TIMEOUT_S = 30.0
@@ -52,9 +53,9 @@ class Pending:
 
 class _Sender:
     def __init__(self, options: dict[str, Any], **more: Any) -> None:
-        with kafka_faults("connecting to send"):
+        with connecting("connecting to send", options) as settings:
             self._producer = KafkaProducer(
-                **options,
+                **settings,
                 **more,
                 acks="all",
                 enable_idempotence=True,

@@ -12,6 +12,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import TopicAuthorizationFailedError
 
 from shared.errors import KafkaUnavailable
+from shared.kafka.connecting import connecting
 from shared.kafka.faults import kafka_faults
 
 READ_WAIT_S: Final = 1.0
@@ -45,9 +46,9 @@ class LogReader:
     def __init__(self, options: dict[str, Any], topic: str, partition: int, isolation: str) -> None:
         self.topic = topic
         self._partition = TopicPartition(topic, partition)
-        with kafka_faults(f"connecting to read {topic}"):
+        with connecting(f"connecting to read {topic}", options) as settings:
             self._consumer = KafkaConsumer(
-                **options,
+                **settings,
                 group_id=None,
                 enable_auto_commit=False,
                 auto_offset_reset="none",

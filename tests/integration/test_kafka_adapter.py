@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -219,13 +221,25 @@ def test_a_record_too_large_is_its_senders_fault(
 
 
 @pytest.mark.parametrize("part", ["admin", "log_reader", "group_consumer", "producer"])
-def test_a_broker_that_is_not_there_is_unavailable(client: Kafka, part: str) -> None:
+def test_a_broker_that_is_not_there_is_unavailable_and_costs_nothing_to_try(
+    client: Kafka, part: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A record of what went wrong would keep it, with the sockets in it, for as long as the test.
+    caplog.set_level(logging.CRITICAL + 1, logger="kafka")
     (port,) = free_ports(1)
-    away = Kafka(
-        client.settings.model_copy(update={"bootstrap": f"127.0.0.1:{port}"}), "test"
-    ).within(0.3)
+    settings = client.settings.model_copy(update={"bootstrap": f"127.0.0.1:{port}"})
+    away = Kafka(settings, f"away for {part}").within(0.3)
     arguments: dict[str, tuple[object, ...]] = {
         "log_reader": ("log",), "group_consumer": (["log"], "group"),
     }  # fmt: skip
-    with pytest.raises(KafkaUnavailable):
-        getattr(away, part)(*arguments.get(part, ()))
+
+    def tried() -> int:
+        """Try, and return how many files and sockets are open afterwards."""
+        with pytest.raises(KafkaUnavailable):
+            getattr(away, part)(*arguments.get(part, ()))
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    first = tried()
+    assert [tried(), tried()] == [first, first]
+    assert not [t for t in threading.enumerate() if t.name.endswith(f"away for {part}")]
