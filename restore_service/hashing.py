@@ -16,9 +16,9 @@ from psycopg import sql
 from restore_service import hasher
 from restore_service.rights import owner_of
 from restore_service.settings import RestoreServiceSettings
-from restore_service.staging import INSTANCE
+from restore_service.staging import INSTANCE, owner_connection
 from shared.copyout import copy_rows
-from shared.database import LOCK_SPACE, Connection, Lock
+from shared.database import LOCK_SPACE, Connection, Lock, try_lock
 from shared.errors import PostgresUnavailable, RestoreFailedError
 from shared.instance.digest import InstanceDigest, TableDigest, TableState, digest_query
 from shared.instance.migrate import schema_version
@@ -47,6 +47,14 @@ class Hashing:
     def by(cls, settings: RestoreServiceSettings, *, rehearsing: bool = False) -> Self:
         """Return what the settings say."""
         return cls(settings.postgres.dsn, settings.restore.hashers, rehearsing)
+
+    def connect(self) -> Connection:
+        """Open one more session that acts as the owner of the instance."""
+        conn = owner_connection(self.dsn)
+        if self.rehearsing:
+            # No cut-over waits for it, or ends it.
+            try_lock(conn, Lock.REHEARSING, shared=True)
+        return conn
 
 
 @dataclass(frozen=True)

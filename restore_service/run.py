@@ -26,8 +26,9 @@ class Step(StrEnum):
 
     CHECK = "checking the store"
     LOAD = "checking and loading the archive"
-    INDEXES = "building the indexes"
+    # The indexes are built meanwhile; the next step is what is left of that.
     COMPARE = "comparing every row"
+    INDEXES = "building the indexes"
     CHECK_KEPT = "checking the state that was kept"
     NOTICE = "waiting for the time that was announced"
     GUARD = "waiting for a running backup"

@@ -22,6 +22,7 @@ from restore_service.context import AcceptedRehearsal, RestoreContext
 from restore_service.dependents import check_dependents
 from restore_service.handlers.end_rehearsal import complete_rehearsal, end_rehearsal
 from restore_service.hashing import Hashing, digest_loaded, table_bytes
+from restore_service.indexing import indexes_built
 from restore_service.loading import load_archive, roll_forward
 from restore_service.rehearsal import events as ev
 from restore_service.rehearsal.chain import Goal, plan_goal
@@ -31,7 +32,6 @@ from restore_service.rehearsal.scratch import scratch_schema
 from restore_service.space import SpaceWatch, full_disk_named
 from restore_service.staging import (
     INSTANCE,
-    analyze,
     compare_with_manifest,
     migrate_forward,
     prepare_takeover,
@@ -139,19 +139,14 @@ def _load(
                 context, accepted, conn, schema, space=space, on_progress=run.advance
             )
             goal = _note_checked(run, accepted, checked, space)
-            run.step(RehearsalStep.INDEXES)
-            create_constraints(conn, schema, checked.facts["schema_version"])
         LOADED.reach()
-        run.step(RehearsalStep.COMPARE, table_bytes(conn, schema))
-        found = _digest(run, conn, schema)
-        compare_with_manifest(found, checked.manifest)
+        found = _compare(run, conn, schema, checked)
         state = _at_newest_version(run, conn, schema, found)
         rows = {name: table.rows for name, table in found.tables.items()}
         proof: dict[str, Any] = {
             "digest": found.digest, "tables": rows, "equal": True, "roll_forward": None,
             "equivalent": None, "equivalence": None,
         }  # fmt: skip
-        analyze(conn, schema)
         if goal is not None:
             proof["roll_forward"] = _roll_forward(run, conn, schema, goal)
         run.step(RehearsalStep.PREPARE)
@@ -159,6 +154,22 @@ def _load(
         with conn.transaction(force_rollback=True):
             prepare_takeover(conn, schema, first_position("", ""))
     return checked.facts, state, proof
+
+
+def _compare(
+    run: RehearsalRun, conn: Connection, schema: str, checked: CheckedArchive
+) -> InstanceDigest:
+    """Compare as a restore does, and build the indexes meanwhile."""
+    hashing, version = _hashing(run), checked.facts["schema_version"]
+    run.step(RehearsalStep.COMPARE, table_bytes(conn, schema))
+    with indexes_built(hashing.connect, schema, version) as wait_for_indexes:
+        found = digest_loaded(conn, schema, hashing, run.advance)
+        compare_with_manifest(found, checked.manifest)
+        run.step(RehearsalStep.INDEXES)
+        wait_for_indexes(run.look)
+    with conn.transaction():
+        create_constraints(conn, schema, version)
+    return found
 
 
 def _note_checked(
@@ -174,8 +185,11 @@ def _note_checked(
 
 
 def _digest(run: RehearsalRun, conn: Connection, schema: str) -> InstanceDigest:
-    hashing = Hashing.by(run.context.settings, rehearsing=True)
-    return digest_loaded(conn, schema, hashing, run.advance)
+    return digest_loaded(conn, schema, _hashing(run), run.advance)
+
+
+def _hashing(run: RehearsalRun) -> Hashing:
+    return Hashing.by(run.context.settings, rehearsing=True)
 
 
 def _at_newest_version(

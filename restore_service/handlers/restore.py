@@ -21,6 +21,7 @@ from restore_service.checks import (
 from restore_service.context import AcceptedRestore
 from restore_service.fence import Fence, staged_position
 from restore_service.hashing import Hashing, digest_loaded, table_bytes
+from restore_service.indexing import indexes_built
 from restore_service.loading import load_archive, roll_forward
 from restore_service.notice import give_notice
 from restore_service.replace import (
@@ -114,15 +115,24 @@ def _load(run: Run, accepted: AcceptedRestore) -> tuple[CheckedArchive, dict[str
                 context, accepted, conn, schema, space=space, on_progress=run.advance
             )
             _note_checked(run, accepted, checked, space)
-            run.step(Step.INDEXES)
-            create_constraints(conn, schema, checked.facts["schema_version"])
             LOAD_OPEN.reach()
         STAGED.reach()
-        run.step(Step.COMPARE, table_bytes(conn, schema))
-        found = digest_loaded(conn, schema, Hashing.by(context.settings), run.advance)
-        compare_with_manifest(found, checked.manifest)
-        analyze(conn, schema)
+        found = _compare(run, conn, schema, checked)
     return checked, _proof(found)
+
+
+def _compare(run: Run, conn: Connection, schema: str, checked: CheckedArchive) -> InstanceDigest:
+    """Compare every row with the manifest, and build the indexes meanwhile; return the digest."""
+    hashing, version = Hashing.by(run.context.settings), checked.facts["schema_version"]
+    run.step(Step.COMPARE, table_bytes(conn, schema))
+    with indexes_built(hashing.connect, schema, version) as wait_for_indexes:
+        found = digest_loaded(conn, schema, hashing, run.advance)
+        compare_with_manifest(found, checked.manifest)
+        run.step(Step.INDEXES)
+        wait_for_indexes(run.look)
+    with conn.transaction():
+        create_constraints(conn, schema, version)
+    return found
 
 
 def _note_checked(

@@ -21,8 +21,9 @@ class RehearsalStep(StrEnum):
 
     CHECK = "checking the store"
     LOAD = "checking and loading the archive"
-    INDEXES = "building the indexes"
+    # The indexes are built meanwhile; the next step is what is left of that.
     COMPARE = "comparing every row"
+    INDEXES = "building the indexes"
     REPLAY = "rolling forward"
     COMPARE_END = "comparing the state it rolled forward to"
     PREPARE = "preparing the cut-over that is not made"

@@ -24,8 +24,8 @@ STATES: Final = {
 RESTORE_STEPS: Final[Mapping[StrEnum, str]] = {
     Step.CHECK: "Checking the present state",
     Step.LOAD: "Checking the file to its last byte, loading it beside the present state",
-    Step.INDEXES: "Building the indexes",
-    Step.COMPARE: "Comparing every row with the backup",
+    Step.COMPARE: "Comparing every row with the backup, building the indexes meanwhile",
+    Step.INDEXES: "Finishing the indexes",
     Step.CHECK_KEPT: "Checking the state that was kept",
     Step.NOTICE: "Waiting for the time that was announced",
     Step.GUARD: "Waiting for a running backup",
@@ -42,8 +42,8 @@ RESTORE_STEPS: Final[Mapping[StrEnum, str]] = {
 REHEARSAL_STEPS: Final[Mapping[StrEnum, str]] = {
     RehearsalStep.CHECK: "Checking the present state",
     RehearsalStep.LOAD: "Checking the file to its last byte, loading it beside the instance",
-    RehearsalStep.INDEXES: "Building the indexes",
-    RehearsalStep.COMPARE: "Comparing every row with the backup",
+    RehearsalStep.COMPARE: "Comparing every row with the backup, building the indexes meanwhile",
+    RehearsalStep.INDEXES: "Finishing the indexes",
     RehearsalStep.REPLAY: "Rolling forward along the log",
     RehearsalStep.COMPARE_END: "Comparing the state it rolled forward to",
     RehearsalStep.PREPARE: "Preparing the cut-over that is not made",

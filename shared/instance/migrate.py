@@ -1,9 +1,9 @@
 """Build and migrate the tables of an instance, in a schema of any name.
 
-A version is two files: ``NNNN_tables.sql`` and ``NNNN_constraints.sql``. A restore makes the
-tables of the archive's version, loads them, adds the constraints, and then migrates forward with
-the same files that the projector uses. The version stands in the schema's comment, so that it
-travels with the schema when that is renamed.
+A version is three files: ``NNNN_tables.sql``, ``NNNN_indexes.sql`` and ``NNNN_constraints.sql``. A
+restore makes the tables of the archive's version, loads them, builds the indexes while it reads
+them, adds the constraints, and then migrates forward with the same files that the projector uses.
+The version stands in the schema's comment, so that it travels with the schema when that is renamed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _COMMENT = re.compile(r"^secryn schema (\d+)$")
 def _scripts() -> dict[tuple[int, str], LiteralString]:
     found: dict[tuple[int, str], LiteralString] = {}
     for entry in files("shared.instance.schema").iterdir():
-        if matched := re.match(r"^(\d{4})_(tables|constraints)\.sql$", entry.name):
+        if matched := re.match(r"^(\d{4})_(tables|indexes|constraints)\.sql$", entry.name):
             # Our own files, not input: what makes them literal for the driver.
             text: Any = entry.read_text(encoding="utf-8")
             found[int(matched[1]), matched[2]] = text
@@ -64,18 +64,20 @@ def create_tables(conn: psycopg.Connection[Any], schema: str, version: int | Non
     """
     version = _known(version)
     conn.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
-    for number in range(1, version + 1):
-        _run(conn, schema, number, "tables")
+    _run_all(conn, schema, version, "tables")
+    _note(conn, schema, version)
+
+
+def create_indexes(conn: psycopg.Connection[Any], schema: str, version: int | None = None) -> None:
+    """Build what takes time in the size of the tables of ``version``; others may read meanwhile."""
+    _run_all(conn, schema, _known(version), "indexes")
 
 
 def create_constraints(
     conn: psycopg.Connection[Any], schema: str, version: int | None = None
 ) -> None:
-    """Add keys, indexes and rules of ``version`` and note the version on the schema."""
-    version = _known(version)
-    for number in range(1, version + 1):
-        _run(conn, schema, number, "constraints")
-    _note(conn, schema, version)
+    """Add the keys and rules of ``version``, which needs its indexes and takes a moment."""
+    _run_all(conn, schema, _known(version), "constraints")
 
 
 def migrate(conn: psycopg.Connection[Any], schema: str, version: int | None = None) -> int:
@@ -90,11 +92,12 @@ def migrate(conn: psycopg.Connection[Any], schema: str, version: int | None = No
         raise SchemaTooNew(f"the schema {schema} has version {present}, known is {target}")
     if present == 0:
         create_tables(conn, schema, target)
+        create_indexes(conn, schema, target)
         create_constraints(conn, schema, target)
         return 0
     for number in range(present + 1, target + 1):
-        _run(conn, schema, number, "tables")
-        _run(conn, schema, number, "constraints")
+        for part in ("tables", "indexes", "constraints"):
+            _run(conn, schema, number, part)
     if target > present:
         _note(conn, schema, target)
     return present
@@ -106,6 +109,11 @@ def _known(version: int | None) -> int:
     if not 1 <= version <= newest_version():
         raise SchemaTooNew(f"schema version {version} is not known here ({newest_version()} is)")
     return version
+
+
+def _run_all(conn: psycopg.Connection[Any], schema: str, version: int, part: str) -> None:
+    for number in range(1, version + 1):
+        _run(conn, schema, number, part)
 
 
 def _run(conn: psycopg.Connection[Any], schema: str, version: int, part: str) -> None:

@@ -38,7 +38,7 @@ from shared.database import Pool, open_pool
 from shared.instance.events import RestoreAborted, Restored, RestoreStarted, encode
 from shared.instance.fold import LoggedEvent
 from shared.instance.keyring import RootKey
-from shared.instance.migrate import create_constraints, create_tables
+from shared.instance.migrate import create_constraints, create_indexes, create_tables
 from shared.instance.position import LogPosition, read_position, write_position
 from shared.instance.reading import ANNOUNCE, read_record
 from shared.instance.writer import InstanceWriter
@@ -234,6 +234,7 @@ class TestInstance:
         """Replace the store by an empty one at F+1, E+1 behind the same fence, as a restore does."""
         with psycopg.connect(self.dsn) as conn:
             create_tables(conn, "staging")
+            create_indexes(conn, "staging")
             create_constraints(conn, "staging")
             write_position(conn, replace(fence, epoch=fence.epoch + 1), "staging")
             tables = sql.SQL(", ").join(

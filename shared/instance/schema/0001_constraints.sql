@@ -1,35 +1,42 @@
--- Version 1: keys, indexes and rules, added after a load.
+-- Version 1: keys and rules that take over what was built; each needs its table alone, for a moment.
 -- Names are compared at the end of a transaction: within one batch of events two may change places.
 
-ALTER TABLE log_position ADD PRIMARY KEY (one_row), ADD CHECK (one_row);
-ALTER TABLE projects ADD PRIMARY KEY (id), ADD UNIQUE (name) DEFERRABLE INITIALLY DEFERRED;
-ALTER TABLE vaults ADD PRIMARY KEY (id), ADD UNIQUE (project_id, name) DEFERRABLE INITIALLY DEFERRED;
-ALTER TABLE secrets ADD PRIMARY KEY (id), ADD UNIQUE (vault_id, name) DEFERRABLE INITIALLY DEFERRED;
-ALTER TABLE secret_versions ADD PRIMARY KEY (secret_id, version);
-ALTER TABLE keys ADD PRIMARY KEY (id), ADD UNIQUE (vault_id, name) DEFERRABLE INITIALLY DEFERRED;
-ALTER TABLE key_versions ADD PRIMARY KEY (key_id, version);
-ALTER TABLE certificates ADD PRIMARY KEY (id), ADD UNIQUE (vault_id, name) DEFERRABLE INITIALLY DEFERRED;
-ALTER TABLE certificate_versions ADD PRIMARY KEY (certificate_id, version);
-ALTER TABLE users ADD PRIMARY KEY (id), ADD UNIQUE (username) DEFERRABLE INITIALLY DEFERRED;
-ALTER TABLE roles ADD PRIMARY KEY (id), ADD UNIQUE (name) DEFERRABLE INITIALLY DEFERRED;
-ALTER TABLE role_permissions ADD PRIMARY KEY (role_id, permission);
-ALTER TABLE role_bindings ADD PRIMARY KEY (id),
+ALTER TABLE log_position
+    ADD CONSTRAINT log_position_pkey PRIMARY KEY USING INDEX log_position_pkey,
+    ADD CHECK (one_row);
+ALTER TABLE projects
+    ADD CONSTRAINT projects_pkey PRIMARY KEY USING INDEX projects_pkey,
+    ADD CONSTRAINT projects_name_key UNIQUE USING INDEX projects_name_key DEFERRABLE INITIALLY DEFERRED;
+ALTER TABLE vaults
+    ADD CONSTRAINT vaults_pkey PRIMARY KEY USING INDEX vaults_pkey,
+    ADD CONSTRAINT vaults_project_id_name_key UNIQUE USING INDEX vaults_project_id_name_key DEFERRABLE INITIALLY DEFERRED;
+ALTER TABLE secrets
+    ADD CONSTRAINT secrets_pkey PRIMARY KEY USING INDEX secrets_pkey,
+    ADD CONSTRAINT secrets_vault_id_name_key UNIQUE USING INDEX secrets_vault_id_name_key DEFERRABLE INITIALLY DEFERRED;
+ALTER TABLE secret_versions ADD CONSTRAINT secret_versions_pkey PRIMARY KEY USING INDEX secret_versions_pkey;
+ALTER TABLE keys
+    ADD CONSTRAINT keys_pkey PRIMARY KEY USING INDEX keys_pkey,
+    ADD CONSTRAINT keys_vault_id_name_key UNIQUE USING INDEX keys_vault_id_name_key DEFERRABLE INITIALLY DEFERRED;
+ALTER TABLE key_versions ADD CONSTRAINT key_versions_pkey PRIMARY KEY USING INDEX key_versions_pkey;
+ALTER TABLE certificates
+    ADD CONSTRAINT certificates_pkey PRIMARY KEY USING INDEX certificates_pkey,
+    ADD CONSTRAINT certificates_vault_id_name_key UNIQUE USING INDEX certificates_vault_id_name_key DEFERRABLE INITIALLY DEFERRED;
+ALTER TABLE certificate_versions ADD CONSTRAINT certificate_versions_pkey PRIMARY KEY USING INDEX certificate_versions_pkey;
+ALTER TABLE users
+    ADD CONSTRAINT users_pkey PRIMARY KEY USING INDEX users_pkey,
+    ADD CONSTRAINT users_username_key UNIQUE USING INDEX users_username_key DEFERRABLE INITIALLY DEFERRED;
+ALTER TABLE roles
+    ADD CONSTRAINT roles_pkey PRIMARY KEY USING INDEX roles_pkey,
+    ADD CONSTRAINT roles_name_key UNIQUE USING INDEX roles_name_key DEFERRABLE INITIALLY DEFERRED;
+ALTER TABLE role_permissions ADD CONSTRAINT role_permissions_pkey PRIMARY KEY USING INDEX role_permissions_pkey;
+ALTER TABLE role_bindings
+    ADD CONSTRAINT role_bindings_pkey PRIMARY KEY USING INDEX role_bindings_pkey,
     ADD CHECK (scope_kind IN ('instance', 'project', 'vault', 'secret')),
     ADD CHECK ((scope_kind = 'instance') = (scope_id IS NULL));
-ALTER TABLE settings ADD PRIMARY KEY (name), ADD CHECK (value IS NULL OR sealed IS NULL);
-ALTER TABLE keyring ADD PRIMARY KEY (id), ADD CHECK (state IN ('active', 'retired'));
-ALTER TABLE rejections ADD PRIMARY KEY (event_offset);
-
-CREATE INDEX role_bindings_user ON role_bindings (user_id);
-CREATE INDEX role_bindings_role ON role_bindings (role_id);
-
-ALTER TABLE vaults ADD FOREIGN KEY (project_id) REFERENCES projects (id);
-ALTER TABLE secrets ADD FOREIGN KEY (vault_id) REFERENCES vaults (id);
-ALTER TABLE secret_versions ADD FOREIGN KEY (secret_id) REFERENCES secrets (id);
-ALTER TABLE keys ADD FOREIGN KEY (vault_id) REFERENCES vaults (id);
-ALTER TABLE key_versions ADD FOREIGN KEY (key_id) REFERENCES keys (id);
-ALTER TABLE certificates ADD FOREIGN KEY (vault_id) REFERENCES vaults (id);
-ALTER TABLE certificate_versions ADD FOREIGN KEY (certificate_id) REFERENCES certificates (id);
-ALTER TABLE role_permissions ADD FOREIGN KEY (role_id) REFERENCES roles (id);
-ALTER TABLE role_bindings ADD FOREIGN KEY (role_id) REFERENCES roles (id);
-ALTER TABLE role_bindings ADD FOREIGN KEY (user_id) REFERENCES users (id);
+ALTER TABLE settings
+    ADD CONSTRAINT settings_pkey PRIMARY KEY USING INDEX settings_pkey,
+    ADD CHECK (value IS NULL OR sealed IS NULL);
+ALTER TABLE keyring
+    ADD CONSTRAINT keyring_pkey PRIMARY KEY USING INDEX keyring_pkey,
+    ADD CHECK (state IN ('active', 'retired'));
+ALTER TABLE rejections ADD CONSTRAINT rejections_pkey PRIMARY KEY USING INDEX rejections_pkey;

@@ -1,0 +1,1 @@
+-- Nothing new is looked up.
