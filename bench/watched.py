@@ -16,8 +16,8 @@ from deploy.embedded import stack
 
 Json = dict[str, Any]
 
-# Often enough for a step of a second; each look costs the service a few milliseconds.
-LOOK_S = 0.05
+# Often enough for a step of seconds; each look costs the service some milliseconds.
+LOOK_S = 0.2
 # A service has hundreds of threads, and each is asked for its children.
 CHILDREN_LOOK_S = 0.25
 # What resets VmHWM to the present size (Linux, proc(5), clear_refs).

@@ -52,7 +52,7 @@ def _answers(asked: IO[str]) -> Iterator[Json]:
             conn.execute(_statement(statement))
         for line in asked:
             digest = TableDigest()
-            digest.add_all(copy_rows(conn, _statement(json.loads(line)[QUERY])))
+            digest.add_all(copy_rows(conn, _statement(json.loads(line)[QUERY]), alone=True))
             yield {ROWS: digest.rows, SUM: format(digest.row_sum, "x")}
 
 

@@ -14,20 +14,24 @@ HEADER_BYTES = 19
 TRAILER_BYTES = 2
 
 
-def copy_rows(conn: psycopg.Connection[Any], query: sql.Composed) -> Iterator[memoryview]:
+def copy_rows(
+    conn: psycopg.Connection[Any], query: sql.Composed, *, alone: bool = False
+) -> Iterator[memoryview]:
     """Yield the tuples of a binary COPY TO STDOUT, in the transaction that ``conn`` is in.
 
     libpq hands over one row a message; header and trailer are left out. A view keeps its row, and
-    nothing else, for as long as it is held. Raises psycopg.Error.
+    nothing else, for as long as it is held. Where this thread is ``alone`` in its process libpq
+    may wait by itself, which is faster. Raises psycopg.Error.
     """
     pgconn = conn.pgconn
     result = pgconn.exec_(query.as_bytes(conn))
     if result.status != pq.ExecStatus.COPY_OUT:
         raise psycopg.errors.error_from_result(result, conn.info.encoding)
     get, first = pgconn.get_copy_data, True
+    # The waiting kind keeps the interpreter's lock, and with it every other thread.
+    at_once = 0 if alone else 1
     while True:
-        # Never the waiting kind: it keeps the interpreter's lock, and with it every other thread.
-        size, data = get(1)
+        size, data = get(at_once)
         if size == 0:
             _wait(pgconn)
             continue

@@ -36,6 +36,8 @@ SERVER_OPTIONS = {
     "password_encryption": "scram-sha-256",
     "max_connections": "100",
     "shared_buffers": "64MB",
+    # Workers that read for others cost the few cores of such a machine more than they save.
+    "io_method": "sync",
     "max_wal_size": "2GB",
     # One server and no replica: what a restore loads into tables of its own is not logged, too.
     "wal_level": "minimal",
