@@ -19,6 +19,8 @@ from restore_service.commands import RestoreInstance
 from restore_service.context import RestoreContext
 from restore_service.requests import Terms
 from serving.access.bootstrap import BOOTSTRAP
+from serving.access.passwords import has_password
+from serving.access.people import USER_PREFIX, people_who_may
 from serving.access.tokens import person_behind
 from serving.caller import OPERATOR
 from serving.requester import ISSUER_PREFIX, Requester
@@ -33,27 +35,42 @@ log = structlog.get_logger(__name__)
 
 STREAM: Final = "policy-approval"
 APPROVE: Final = "approve"
+# So many are named where it is said who may approve.
+MOST_NAMED: Final = 100
 
 
 def person_of(issuers: IssuerRegistry, name: str) -> str:
     """Return who stands behind the name of a requester.
 
-    The operator and the issuer of that name are one person, and so are issuers with one key.
+    The operator, the issuer and the user of one name are one person, and so are issuers with one
+    key: who is taken for one person too many cannot approve, who is taken for two could alone.
     """
-    bare = name.removeprefix(ISSUER_PREFIX)
-    issuer = issuers.issuers.get(bare)
+    bare = name.removeprefix(ISSUER_PREFIX).removeprefix(USER_PREFIX)
+    issuer = issuers.issuers.get(name.removeprefix(ISSUER_PREFIX)) or issuers.issuers.get(bare)
     return bare if issuer is None else issuer.public_key.fingerprint
 
 
-def approvers(issuers: IssuerRegistry, besides: str | None = None) -> list[str]:
-    """Return the people who may approve, a name each; ``besides`` is the one who may not."""
+def approvers(context: RestoreContext, conn: Connection, besides: str | None = None) -> list[str]:
+    """Return the people who may approve, a name each; ``besides`` is the one who may not.
+
+    They are the operator, the registered issuers that may, and the users of the instance who may
+    as it is now and can sign in.
+    """
+    issuers = context.issuers
     known = sorted(i.id for i in issuers.issuers.values() if APPROVE in i.permissions)
     found: dict[str, str] = {}
-    for name in (OPERATOR, *known):
+    for name in (OPERATOR, *known, *_users(context, conn)):
         found.setdefault(person_of(issuers, name), name)
     if besides is not None:
-        found.pop(person_of(issuers, besides), None)
-    return list(found.values())
+        found.pop(person_of(issuers, person_behind(conn, besides)), None)
+    return list(found.values())[:MOST_NAMED]
+
+
+def _users(context: RestoreContext, conn: Connection) -> list[str]:
+    # A provider lets in whoever it names, with a password here or without one.
+    provided = context.settings.access.oidc is not None
+    people = people_who_may(conn, APPROVE)
+    return [person.name for person in people if provided or has_password(person)]
 
 
 def check_another(
@@ -95,11 +112,11 @@ class Policy:
             return None
         return self.pending
 
-    def as_json(self, issuers: IssuerRegistry) -> dict[str, Any]:
-        """Return what the interfaces show."""
+    def as_json(self, people: list[str]) -> dict[str, Any]:
+        """Return what the interfaces show; ``people`` may approve."""
         names = ("changed_by", "approved_by", "changed_at", "reason")
         return {"required": self.required} | {name: self.changed.get(name) for name in names} | {
-            "pending": self.waiting, "approvers": approvers(issuers),
+            "pending": self.waiting, "approvers": people,
         }  # fmt: skip
 
 
@@ -149,7 +166,7 @@ def terms_of(
         return Terms()
     if command.break_glass is not None:
         return _broken(context, command, command.break_glass, requester)
-    others = approvers(context.issuers, besides=requester.name)
+    others = approvers(context, conn, besides=requester.name)
     if not others:
         raise TooFewApprovers(f"nobody but {requester.name} may approve a restore")
     told = {"expires_at": expires_at(context), "approvers": others}

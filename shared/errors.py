@@ -343,7 +343,10 @@ class OutsideWindow(ConflictError):
 
 class TooFewApprovers(ConflictError):
     code = "approval.too_few"
-    hint = "Register another person as an issuer with the permission approve, then try again."
+    hint = (
+        "Give another user of the instance a role with the permission backup.approve, or register "
+        "another issuer that may approve; then try again."
+    )
 
 
 class ApprovalExpired(ConflictError):

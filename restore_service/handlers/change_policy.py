@@ -58,10 +58,14 @@ class _Change:
         return read_policy(context, conn)
 
 
+def _shown(context: RestoreContext, conn: Connection, policy: Policy) -> dict[str, Any]:
+    return policy.as_json(approvers(context, conn))
+
+
 def show_policy(context: RestoreContext) -> dict[str, Any]:
     """Return the policy, the change that waits, and who may approve."""
     with context.transaction("reading the policy") as conn:
-        return read_policy(context, conn).as_json(context.issuers)
+        return _shown(context, conn, read_policy(context, conn))
 
 
 def change_policy(
@@ -79,16 +83,16 @@ def change_policy(
         policy = fold_policy(events)
         kind = ev.POLICY_CHANGED if command.required else ev.POLICY_CHANGE_REQUESTED
         if is_repeated(events, kind, command.command_id):
-            return policy.as_json(context.issuers)
+            return _shown(context, conn, policy)
         if command.required and (not policy.required or policy.waiting is not None):
             policy = _switch_on(_Change(context, conn, policy, requester), command)
         elif not command.required and policy.required:
             policy = _ask_off(_Change(context, conn, policy, requester), command)
-        return policy.as_json(context.issuers)
+        return _shown(context, conn, policy)
 
 
 def _switch_on(change: _Change, command: ChangeApproval) -> Policy:
-    people = approvers(change.context.issuers)
+    people = approvers(change.context, change.conn)
     if len(people) < 2 and not change.policy.required:
         raise TooFewApprovers(f"only {', '.join(people)} may approve: it takes two people")
     data = {
@@ -109,7 +113,7 @@ def _ask_off(change: _Change, command: ChangeApproval) -> Policy:
             f"the change {waits} waits already",
             hint=f"Another person approves it: `secryn restore approval approve {waits}`.",
         )
-    if not approvers(context.issuers, besides=requester.name):
+    if not approvers(context, change.conn, besides=requester.name):
         raise TooFewApprovers(f"nobody but {requester.name} may approve the change")
     data = {
         "change_id": str(command.command_id),
@@ -135,7 +139,7 @@ def approve_change(
         events = context.store.read_stream(conn, STREAM)
         policy = fold_policy(events)
         if is_repeated(events, ev.POLICY_CHANGED, command_id):
-            return policy.as_json(context.issuers)
+            return _shown(context, conn, policy)
         pending = _pending(events, policy, change_id)
         check_another(context, conn, requester, pending["requested_by"])
         data = {
@@ -147,7 +151,7 @@ def approve_change(
             "reason": pending["reason"],
         }
         change = _Change(context, conn, policy, requester)
-        return change.append(ev.POLICY_CHANGED, data, "approval.off").as_json(context.issuers)
+        return _shown(context, conn, change.append(ev.POLICY_CHANGED, data, "approval.off"))
 
 
 def _pending(events: Sequence[StoredEvent], policy: Policy, change_id: str) -> dict[str, Any]:

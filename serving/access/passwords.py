@@ -95,6 +95,11 @@ def verify_password(person: Person | None, decoy: str, password: str) -> bool:
     return right and stored is not None and person is not None and person.enabled
 
 
+def has_password(person: Person) -> bool:
+    """Tell whether there is a password by which ``person`` can sign in."""
+    return person.password_hash is not None and _usable(person.password_hash)
+
+
 def _verify(stored: str, password: str) -> bool:
     try:
         return _HASHER.verify(stored, password)

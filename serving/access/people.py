@@ -82,6 +82,19 @@ def person_with_id(conn: Connection, user_id: UUID) -> Person | None:
     return _person(conn, _PERSON + "u.id = %s", user_id)
 
 
+def people_who_may(conn: Connection, permission: str) -> list[Person]:
+    """Return the enabled users whose roles at the scope instance give ``permission``, by name."""
+    query = (
+        _PERSON
+        + """u.enabled AND EXISTS (
+  SELECT FROM instance.role_bindings b
+  JOIN instance.role_permissions p ON p.role_id = b.role_id
+  WHERE b.user_id = u.id AND b.scope_kind = 'instance' AND p.permission = %s
+) ORDER BY u.username, u.id"""
+    )
+    return _people(conn, query, f"{PERMISSION_PREFIX}{permission}")
+
+
 def has_users(conn: Connection) -> bool:
     """Tell whether the instance has any user; one that was never folded has none."""
     try:
@@ -93,14 +106,19 @@ def has_users(conn: Connection) -> bool:
 
 
 def _person(conn: Connection, query: LiteralString, value: Any) -> Person | None:
+    return next(iter(_people(conn, query, value)), None)
+
+
+def _people(conn: Connection, query: LiteralString, value: Any) -> list[Person]:
     try:
         # A savepoint: what the caller did before stands if there is no instance yet.
         with conn.transaction():
-            row = conn.execute(query, (value,)).fetchone()
+            return [_made(row) for row in conn.execute(query, (value,)).fetchall()]
     except (errors.UndefinedTable, errors.InvalidSchemaName):
-        return None
-    if row is None:
-        return None
+        return []
+
+
+def _made(row: tuple[Any, ...]) -> Person:
     user_id, username, display_name, enabled, password_hash, changed_at, epoch, grants = row
     changed = changed_at.isoformat() if changed_at is not None else ""
     return Person(
