@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from cli.options import CREDENTIAL_ENV
 from cli.remote import Remote, remote
+from deploy.embedded.addresses import Address, address_of
 from deploy.embedded.folder import open_state
 from deploy.embedded.place import load_place
 from shared.client import (
@@ -28,7 +30,6 @@ from shared.client import (
 from shared.errors import NotAuthenticated, TargetMismatch, UsageError
 from shared.secretfiles import read_secret_file
 
-HOST = "127.0.0.1"
 # Where receipts of restores go that are started from afar.
 RECEIPTS = Path("secryn-receipts")
 
@@ -40,6 +41,21 @@ class Identity:
     instance_id: str
     environment: str
     environment_kind: str
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How a service is reached: whom to believe there, and for which name its certificate is."""
+
+    url: str
+    trusted: ssl.SSLContext | None = None
+    server_name: str | None = None
+
+    def connection(self, token: str) -> ServiceConnection:
+        """Return a connection that is known by ``token``."""
+        return ServiceConnection(
+            self.url, token, trusted=self.trusted, server_name=self.server_name
+        )
 
 
 @dataclass(frozen=True)
@@ -89,27 +105,33 @@ def connected(state: Path, token_file: Path | None = None) -> Iterator[Connected
     elsewhere = remote(state)
     named = token_file or elsewhere.token_file or _token_file_of_environment()
     if elsewhere.url is not None:
-        with _open(elsewhere.urls, _token(named), elsewhere, None, RECEIPTS) as found:
+        backup, restore = (Reached(url, elsewhere.trusted()) for url in elsewhere.urls)
+        with _open(backup, restore, _token(named), None, RECEIPTS) as found:
             yield found
         return
     folder = open_state(state)
     place = load_place(folder.place)
-    urls = (f"http://{HOST}:{place.ports.backup}", f"http://{HOST}:{place.ports.restore}")
+    backup, restore = (
+        _reached(address_of(folder, place, name), elsewhere) for name in ("backup", "restore")
+    )
     identity = Identity(str(place.instance_id), place.environment, place.environment_kind)
     receipts = folder.root / "receipts"
-    with _open(urls, _token(named or folder.token), elsewhere, identity, receipts) as found:
+    with _open(backup, restore, _token(named or folder.token), identity, receipts) as found:
         yield found
+
+
+def _reached(address: Address, elsewhere: Remote) -> Reached:
+    """Return how a service of this machine is reached: ``--ca-file`` counts here, too."""
+    if address.tls is None:
+        return Reached(address.url)
+    return Reached(address.url, elsewhere.trusted() or address.trusted(), address.server_name)
 
 
 @contextmanager
 def _open(
-    urls: tuple[str, str], token: str, elsewhere: Remote, known: Identity | None, receipts: Path
+    at_backup: Reached, at_restore: Reached, token: str, known: Identity | None, receipts: Path
 ) -> Iterator[Connected]:
-    trusted = elsewhere.trusted()
-    with (
-        ServiceConnection(urls[0], token, trusted=trusted) as backup,
-        ServiceConnection(urls[1], token, trusted=trusted) as restore,
-    ):
+    with at_backup.connection(token) as backup, at_restore.connection(token) as restore:
         backups = BackupClient(backup)
         yield Connected(
             backups,

@@ -161,6 +161,11 @@ class HttpSettings(Section):
         default=None, description="PEM file with the certificate and its chain: speak TLS."
     )
     tls_key_file: Path | None = Field(default=None, description="PEM file with its key, 0600.")
+    tls_ca_file: Path | None = Field(
+        default=None,
+        description="PEM file with whoever signed it: whom `secryn` and the supervisor of the "
+        "embedded stack believe. None: the system's, and the certificate itself.",
+    )
     trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
         default=(),
         description="Networks whose X-Forwarded-For and X-Forwarded-Proto are believed; nobody "
@@ -171,6 +176,8 @@ class HttpSettings(Section):
     def _tls_is_whole(self) -> Self:
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file are named together or not at all")
+        if self.tls_ca_file is not None and self.tls_cert_file is None:
+            raise ValueError("tls_ca_file is named, and without tls_cert_file there is no TLS")
         return self
 
 

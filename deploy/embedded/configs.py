@@ -11,10 +11,11 @@ from typing import Any, Literal
 import psycopg
 import tomli_w
 
+from deploy.embedded.addresses import address_of
 from deploy.embedded.database import ACCESS, BACKUP, DATABASE, ROLES, write_passfile
 from deploy.embedded.folder import StateFolder
 from deploy.embedded.place import Place
-from deploy.embedded.postgres import HOST, SUPERUSER
+from deploy.embedded.postgres import SUPERUSER
 from deploy.embedded.users import ALL_USERS, CONTROLLER
 from shared.errors import UnknownSetting
 from shared.secretfiles import write_secret_file
@@ -149,8 +150,8 @@ def process_settings(state: StateFolder, place: Place, name: ProcessName) -> dic
         document["fold"] = _fold_section(state, place)
     else:
         document["web"] = {
-            "backup_url": f"http://{HOST}:{place.ports.backup}",
-            "restore_url": f"http://{HOST}:{place.ports.restore}",
+            "backup_url": address_of(state, place, "backup").url,
+            "restore_url": address_of(state, place, "restore").url,
         }
     document |= _EXTRA_SECTIONS.get(name, lambda _: {})(state)
     if name != "projector" and place.postgres is None:

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any
 
 from psycopg import pq
 
+from deploy.embedded.addresses import Address, address_of
 from deploy.embedded.configs import SERVICE_ROLES, topic_prefix
 from deploy.embedded.database import DATABASE, ROLES, ensure_database, read_password
 from deploy.embedded.folder import StateFolder, rotate_log
@@ -25,6 +27,7 @@ from deploy.embedded.place import Place
 from deploy.embedded.postgres import SUPERUSER, PostgresServer, stop_postgres
 from deploy.embedded.process import Account, ProcessMark, spawn
 from deploy.embedded.users import ALL_USERS, CONTROLLER
+from shared.errors import SecrynError
 from shared.health import LastingFault
 from shared.secretfiles import read_secret_file, write_secret_file
 
@@ -146,7 +149,7 @@ def _kafka_part(state: StateFolder, place: Place, files: KafkaFiles) -> Part:
 def _service_part(
     state: StateFolder, place: Place, name: str, needs: tuple[str, ...], token: str
 ) -> Part:
-    port = getattr(place.ports, name)
+    address = address_of(state, place, name)
     log_file = state.log(name)
     argv = [sys.executable, "-P", "-m", MODULES[name], "--config", str(state.config(name))]
 
@@ -155,8 +158,8 @@ def _service_part(
         return spawn(argv, cwd=state.root, log_file=log_file, env=dict(os.environ))
 
     return Part(
-        name, log_file, start, _http_fault(port, token), stop_service, needs,
-        endpoint=f"http://{_HOST}:{port}",
+        name, log_file, start, _http_fault(address, token), stop_service, needs,
+        endpoint=address.url,
     )  # fmt: skip
 
 
@@ -168,22 +171,29 @@ def stop_service(mark: ProcessMark, grace_s: float) -> None:
             return
 
 
-def _http_fault(port: int, token: str) -> Callable[[], str | None]:
+def _http_fault(address: Address, token: str) -> Callable[[], str | None]:
     def fault() -> str | None:
-        return service_fault(port, token)
+        return service_fault(address, token)
 
     return fault
 
 
-def service_fault(port: int, token: str) -> str | None:
+def service_fault(address: Address, token: str) -> str | None:
     """Ask a service whether it is ready; return None, or what is wrong in one line.
 
     A ``LastingFault`` when the service says that waiting does not help.
     """
     try:
-        status, body = _get(port, token, "/readyz")
+        status, body = _get(address, token, "/readyz")
+    except SecrynError as error:
+        return LastingFault(error.message)
+    except ssl.SSLCertVerificationError as error:
+        return LastingFault(
+            f"its certificate is not believed ({error.verify_message}): name who signed it in "
+            "http.tls_ca_file"
+        )
     except (OSError, http.client.HTTPException) as error:
-        return f"no answer on port {port} ({type(error).__name__})"
+        return f"no answer on port {address.port} ({type(error).__name__})"
     if status == 200:
         return None
     try:
@@ -194,18 +204,18 @@ def service_fault(port: int, token: str) -> str | None:
         return f"/readyz answers {status}"
 
 
-def service_document(port: int, token: str, path: str) -> dict[str, Any] | None:
+def service_document(address: Address, token: str, path: str) -> dict[str, Any] | None:
     """Return the JSON object that a service answers with at ``path``, or None without one."""
     try:
-        status, body = _get(port, token, path)
+        status, body = _get(address, token, path)
         document = json.loads(body)
-    except (OSError, http.client.HTTPException, ValueError):
+    except (OSError, http.client.HTTPException, ValueError, SecrynError):
         return None
     return document if status == 200 and isinstance(document, dict) else None
 
 
-def _get(port: int, token: str, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(_HOST, port, timeout=PROBE_TIMEOUT_S)
+def _get(address: Address, token: str, path: str) -> tuple[int, bytes]:
+    connection = address.connect(PROBE_TIMEOUT_S)
     try:
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
         response = connection.getresponse()

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from deploy.embedded.account import server_account
-from deploy.embedded.configs import kafka_settings, postgres_dsn
+from deploy.embedded.addresses import address_of
+from deploy.embedded.configs import SERVICE_ROLES, kafka_settings, postgres_dsn
 from deploy.embedded.folder import StateFolder, create_state, open_state
 from deploy.embedded.leftovers import find_leftovers, stop_leftovers
 from deploy.embedded.parts import service_document, service_fault
@@ -128,9 +129,9 @@ def status(path: Path) -> dict[str, Any]:
         phase = "failed"
     else:
         phase = recorded.get("phase", "starting")
-    keys = service_document(
-        place.ports.backup, read_secret_file(state.token).decode("ascii"), "/api/v1/keys"
-    )
+    addresses = {name: address_of(state, place, name) for name in SERVICE_ROLES}
+    token = read_secret_file(state.token).decode("ascii")
+    keys = service_document(addresses["backup"], token, "/api/v1/keys")
     return {
         "state": phase,
         "healthy": phase == "running" and all(p["health"] == "healthy" for p in processes),
@@ -140,9 +141,9 @@ def status(path: Path) -> dict[str, Any]:
         "environment_kind": place.environment_kind,
         "postgres_dsn": postgres_dsn(state, place, PLATFORM_ROLE),
         "kafka_bootstrap": kafka_settings(state, place, "platform").bootstrap,
-        "backup_url": f"http://127.0.0.1:{place.ports.backup}",
-        "restore_url": f"http://127.0.0.1:{place.ports.restore}",
-        "projector_url": f"http://127.0.0.1:{place.ports.projector}",
+        "backup_url": addresses["backup"].url,
+        "restore_url": addresses["restore"].url,
+        "projector_url": addresses["projector"].url,
         "supervisor_pid": supervisor.pid if supervisor else None,
         "processes": processes,
         # What waits for somebody; None while backup_service does not say.
@@ -186,9 +187,9 @@ def _process(part: dict[str, Any], place: Place, state: StateFolder) -> dict[str
     health, reason = part["state"], part["reason"]
     if not alive:
         health = health if health in ("failed", "restarting", "waiting") else "stopped"
-    elif part["name"] in ("projector", "backup", "restore"):
-        port = getattr(place.ports, part["name"])
-        fault = service_fault(port, read_secret_file(state.token).decode("ascii"))
+    elif part["name"] in SERVICE_ROLES:
+        address = address_of(state, place, part["name"])
+        fault = service_fault(address, read_secret_file(state.token).decode("ascii"))
         if fault is None:
             health, reason = "healthy", None
         elif health == "healthy":

@@ -36,24 +36,38 @@ class ServiceConnection:
         *,
         timeout_s: float = 30.0,
         trusted: ssl.SSLContext | None = None,
+        server_name: str | None = None,
     ) -> None:
-        """Make the connection; ``trusted`` says whom to believe where ``base_url`` is https."""
+        """Make the connection; ``trusted`` says whom to believe where ``base_url`` is https.
+
+        ``server_name`` is whose certificate it must be, where that is not the host of the URL.
+        """
         self.base_url = base_url
         self._timeout_s = timeout_s
         self._trusted = trusted
+        self._server_name = server_name
         self._client = httpx.Client(
             base_url=base_url,
             headers={"Authorization": f"Bearer {token}"},
             timeout=timeout_s,
             trust_env=False,
             verify=True if trusted is None else trusted,
+            event_hooks={"request": [self._name_server]},
         )
 
     def with_token(self, token: str) -> ServiceConnection:
         """Return another connection to the same service, for who holds another token."""
         return ServiceConnection(
-            self.base_url, token, timeout_s=self._timeout_s, trusted=self._trusted
+            self.base_url,
+            token,
+            timeout_s=self._timeout_s,
+            trusted=self._trusted,
+            server_name=self._server_name,
         )
+
+    def _name_server(self, request: httpx.Request) -> None:
+        if self._server_name is not None:
+            request.extensions["sni_hostname"] = self._server_name
 
     def __repr__(self) -> str:
         return f"ServiceConnection({self.base_url!r})"
@@ -250,4 +264,12 @@ def new_command_id() -> str:
 
 
 def _unreachable(base_url: str, error: Exception) -> UnavailableError:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return UnavailableError(
+                f"{base_url} shows a certificate that is not believed ({cause.verify_message})",
+                hint="Name who signed it: `--ca-file FILE`, or http.tls_ca_file in the settings.",
+            )
+        cause = cause.__cause__ or cause.__context__
     return UnavailableError(f"{base_url} does not answer ({type(error).__name__})")

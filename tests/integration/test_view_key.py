@@ -15,6 +15,7 @@ from uuid import uuid4
 import pytest
 
 from backup_service import events as ev
+from deploy.embedded.addresses import Address
 from deploy.embedded.folder import open_state
 from deploy.embedded.parts import service_fault
 from deploy.embedded.process import free_ports
@@ -68,7 +69,9 @@ def second_replica(live: Live) -> Iterator[ServiceConnection]:
         )
     token = read_secret_file(state.token).decode("ascii")
     try:
-        eventually(lambda: service_fault(port, token) is None, "the second replica is ready", 60)
+        eventually(
+            lambda: service_fault(Address(port), token) is None, "the second replica is ready", 60
+        )
         with ServiceConnection(f"http://127.0.0.1:{port}", token) as connection:
             yield connection
     finally:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import ssl
 import threading
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from flask import Flask, jsonify, request
 from pydantic import ValidationError
 
@@ -25,8 +21,8 @@ from serving.proxies import TrustedProxies
 from serving.runtime import build_server
 from shared.client import ServiceConnection
 from shared.errors import UnavailableError, UnknownSetting
-from shared.secretfiles import write_secret_file
 from shared.settings import HttpSettings
+from tests.certificates import Authority
 
 APP = Flask("test")
 PROXIES = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
@@ -97,31 +93,8 @@ def test_every_answer_says_how_it_may_be_used() -> None:
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = datetime.now(UTC)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(names, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    cert_file, key_file = folder / "cert.pem", folder / "key.pem"
-    cert_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    write_secret_file(key_file, pem)
-    return cert_file, key_file
+    """Return a certificate of the loopback that nobody else signed, and its key."""
+    return Authority.create(folder, "127.0.0.1").files
 
 
 def test_a_service_speaks_tls_by_its_settings_and_nothing_older_than_1_2(tmp_path: Path) -> None:
@@ -168,3 +141,5 @@ def test_a_key_that_others_can_read_or_that_does_not_fit_is_refused(tmp_path: Pa
         build_server("test", APP, settings(key_file))
     with pytest.raises(ValidationError):
         settings(None)
+    with pytest.raises(ValidationError, match="without tls_cert_file"):
+        HttpSettings(port=0, token_file=tmp_path / "t", tls_ca_file=cert_file)
