@@ -14,6 +14,7 @@ from dataclasses import asdict
 
 from bench import (
     age,
+    api,
     archive,
     backup,
     fold,
@@ -41,6 +42,7 @@ SECTIONS: dict[str, Callable[[Machine], list[Figure]]] = {
     "preview": preview.run,
     "growth": growth.run,
     "history": history.run,
+    "api": api.run,
 }
 
 

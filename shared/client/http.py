@@ -157,7 +157,7 @@ class ServiceConnection:
     ) -> Mapping[str, str]:
         """Stream the body of ``path`` into ``sink``; return the response's headers."""
         with self.stream("GET", path, **params) as response:
-            for chunk in response.iter_raw(1 << 20):
+            for chunk in response.iter_raw():
                 sink(chunk)
             return dict(response.headers)
 
