@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.plugins.instance",
     "tests.plugins.given",
     "tests.plugins.live",
+    "tests.plugins.logs",
     "tests.plugins.browser",
     "tests.plugins.faults",
     "tests.plugins.oidc",
