@@ -67,17 +67,26 @@ class LogPosition:
         )
 
 
+_MADE_BY = "The projector makes it when it starts; `secryn status` shows whether it runs."
+
+
 def read_position(
     conn: psycopg.Connection[Any], schema: str = "instance", *, lock: bool = False
 ) -> LogPosition:
-    """Return the row, locked FOR UPDATE if asked. Raises LogLost when the store has none."""
+    """Return the row, locked FOR UPDATE if asked. Raises LogLost when the store has none.
+
+    A service may be there before the projector has made the schema, and comes back to it later.
+    """
     query = sql.SQL("SELECT {} FROM {}{}").format(
         sql.SQL(_COLUMNS),
         sql.Identifier(schema, "log_position"),
         sql.SQL(" FOR UPDATE" if lock else ""),
     )
     with conn.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(query).fetchone()
+        try:
+            row = cursor.execute(query).fetchone()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+            raise LogLost("the store has no schema yet", hint=_MADE_BY) from error
     if row is None:
         raise LogLost("the store has no position: it was never connected to a log")
     return LogPosition(**row)
