@@ -20,6 +20,7 @@ from serving.access.cookies import (
     check_same_origin,
     read_cookie,
 )
+from serving.addresses import without_secrets
 from serving.caller import PROOF, Authenticator, Caller, open_to_all, requires
 from serving.requester import http_requester
 from shared import errors
@@ -146,12 +147,27 @@ def create_app(
             response.headers.setdefault(name, value)
         if request.is_secure:
             response.headers["Strict-Transport-Security"] = "max-age=31536000"
+        _clean_location(response)
         requests_total.labels(service, request.endpoint or "none", response.status_code).inc()
         return response
 
     _answer_errors(app, on_refusal)
     _add_health(app, service, readiness, registry, place)
     return app
+
+
+def _clean_location(response: Response) -> None:
+    """Send nobody on to an address of ours that holds a secret: a slash that is put right, say."""
+    target = response.headers.get("Location", "")
+    path = (
+        "/" + target.removeprefix(request.host_url)
+        if target.startswith(request.host_url)
+        else target
+    )
+    if path.startswith("/"):
+        clean = without_secrets(path)
+        if clean != path:
+            response.headers["Location"] = clean or "/"
 
 
 def _check_proof(access: Access | None) -> None:

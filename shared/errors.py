@@ -178,6 +178,11 @@ class CrossSiteRefused(AccessError):
     hint = "Load the page again and send the form from there; another program needs an API token."
 
 
+class StalePage(AccessError):
+    code = "access.stale_page"
+    hint = "Nothing was done. Load the page again, and do it once more if it is still wanted."
+
+
 class TooManyAttempts(AccessError):
     code = "access.too_many_attempts"
     hint = "Wait as long as Retry-After says. The operator's token and API tokens still work."

@@ -9,16 +9,13 @@ from typing import Any
 
 import structlog
 
-# A field with such a name is dropped whatever it holds.
-_SECRET_NAME = re.compile(
-    r"(^|_)(token|password|passphrase|secret|secrets|identity|key|keys|private|sealed|authorization)"
-    r"($|_)(?!id$|file$|path$|fingerprint$)",
-    re.IGNORECASE,
-)
+from shared.secretshapes import NAMED, PRIVATE_KEY, RANDOM, SECRET_NAME
+
+# A field whose name tells of a secret is dropped whatever it holds, but for these.
 _ALLOWED = frozenset({"key_state", "key_file", "key_id", "secret_file", "root_key_id"})
 # And text that is one wherever it stands.
 _SECRET_TEXT = re.compile(
-    r"AGE-SECRET-KEY-[A-Z0-9-]+|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END|$)"
+    f"{PRIVATE_KEY}|{NAMED}|{RANDOM}"
     r"|bearer [A-Za-z0-9._~+/=-]{8,}|(?<=password=)('(\\.|[^'])*'|\S+)"
     r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)",
     re.DOTALL | re.IGNORECASE,
@@ -40,7 +37,7 @@ def _document(document: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _names_a_secret(name: str) -> bool:
-    return name not in _ALLOWED and _SECRET_NAME.search(name.replace("-", "_")) is not None
+    return name not in _ALLOWED and SECRET_NAME.search(name.replace("-", "_")) is not None
 
 
 def _value(value: Any) -> Any:

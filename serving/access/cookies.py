@@ -8,6 +8,7 @@ set it.
 from __future__ import annotations
 
 import hmac
+import re
 from typing import Final, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -15,7 +16,7 @@ from uuid import UUID
 from flask import Response, request
 
 from serving.access.sessions import Session
-from shared.errors import CrossSiteRefused
+from shared.errors import CrossSiteRefused, StalePage
 
 CSRF_HEADER: Final = "X-CSRF-Token"
 CSRF_FIELD: Final = "csrf_token"
@@ -25,6 +26,7 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # A form is small; an upload sends its token in the header.
 FORM_MAX_BYTES: Final = 256 * 1024
 _FORM: Final = "application/x-www-form-urlencoded"
+_OF_A_SESSION: Final = re.compile(r"^[0-9a-f]{64}$")
 
 
 def cookie_name(purpose: str, instance_id: UUID, *, secure: bool) -> str:
@@ -80,15 +82,21 @@ def check_same_origin() -> None:
 
 
 def check_csrf(session: Session) -> None:
-    """Refuse an unsafe request without the session's own token. Raises CrossSiteRefused."""
+    """Refuse an unsafe request without the session's own token.
+
+    Raises CrossSiteRefused; StalePage for a form with the token of another session.
+    """
     if request.method in SAFE_METHODS:
         return
     check_same_origin()
-    offered = request.headers.get(CSRF_HEADER)
+    offered, in_form = request.headers.get(CSRF_HEADER), False
     if offered is None and request.mimetype == _FORM:
         request.max_form_memory_size = FORM_MAX_BYTES
-        offered = request.form.get(CSRF_FIELD)
+        offered, in_form = request.form.get(CSRF_FIELD), True
     if not hmac.compare_digest((offered or "").encode(), session.csrf_token.encode()):
+        if in_form and _OF_A_SESSION.match(offered or ""):
+            # A page of ours has sent it: no other origin got as far as here.
+            raise StalePage("this page was made for another sign-in in this browser")
         raise CrossSiteRefused(
             f"the token of this session is missing: the header {CSRF_HEADER} or the form field "
             f"{CSRF_FIELD}"

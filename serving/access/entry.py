@@ -18,7 +18,7 @@ def enter_by_cookie(access: Access, *, is_open: bool) -> Caller | None:
 
     The session is in ``g.session`` for the rest of the request.
 
-    Raises SessionEnded, CrossSiteRefused, PostgresUnavailable.
+    Raises SessionEnded, CrossSiteRefused, StalePage, PostgresUnavailable.
     """
     g.session = None
     value = read_cookie(SESSION, access.instance_id)

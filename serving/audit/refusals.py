@@ -20,6 +20,7 @@ from uuid import uuid4
 import structlog
 from flask import g, request
 
+from serving.addresses import holds_secret
 from shared.audit import AuditEntry
 from shared.errors import (
     AccessError,
@@ -69,7 +70,8 @@ class RefusalAudit:
         details = {"account": account} if account else {}
         if kept:
             # They name what there is: a handler found it.
-            details |= {name: str(value) for name, value in (request.view_args or {}).items()}
+            found = {name: str(value) for name, value in (request.view_args or {}).items()}
+            details |= {name: value for name, value in found.items() if not holds_secret(value)}
         entry = AuditEntry(
             action=f"http.{request.method.lower()}",
             outcome="failure",

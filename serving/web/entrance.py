@@ -21,6 +21,8 @@ from serving.access import (
     sign_out,
 )
 from serving.access.context import present_visit
+from serving.access.sessions import end_session
+from serving.addresses import without_secrets
 from serving.caller import any_caller, open_to_all
 from shared.errors import (
     OidcUnavailable,
@@ -31,6 +33,8 @@ from shared.errors import (
 )
 
 ENDED: Final = "ended"
+# Marks that something was left out of the address that was asked for.
+LEFT_OUT: Final = "left_out"
 # Marks a proof that a form waits for.
 CARRIES: Final = "carries"
 # No page repeats these: whoever typed one types it again.
@@ -61,7 +65,7 @@ def add_entrance(
     def ask() -> str:
         return render_template(
             "web/sign_in.html", error=_from_provider(request.args.get("because")), next=_within(request.args.get("next"), home), name="",
-            ended=request.args.get(ENDED) is not None,
+            ended=request.args.get(ENDED) is not None, left_out=request.args.get(LEFT_OUT) is not None,
         )  # fmt: skip
 
     @pages.post("/sign-in", endpoint="signed_in")
@@ -69,12 +73,23 @@ def add_entrance(
     def enter() -> BaseResponse:
         check_same_origin()
         name, following = request.form.get("name", ""), _within(request.form.get("next"), home)
+        password, before = request.form.get("password", ""), current_session()
+        response = make_response(redirect(following, 303))
         try:
-            signed_in = sign_in(access, name, request.form.get("password", ""), present_visit())
+            if before is not None and before.user_id is not None and before.username == name:
+                # Another window has signed in meanwhile. One session for all of them: the forms
+                # that stand open in that one hold.
+                prove(access, before, password, present_visit())
+                return response
+            signed_in = sign_in(access, name, password, present_visit())
         except SecrynError as error:
             on_refusal(error)
-            return _again("web/sign_in.html", error, next=following, name=name, ended=False)
-        response = make_response(redirect(following, 303))
+            return _again(
+                "web/sign_in.html", error, next=following, name=name, ended=False, left_out=False
+            )
+        if before is not None:
+            # Its cookie is replaced: nobody can end it any more.
+            end_session(access, before, present_visit())
         set_session(response, access, signed_in)
         return response
 
@@ -118,8 +133,11 @@ def _from_provider(code: str | None) -> SecrynError | None:
 
 def door(prefix: str, name: str, *, ended: bool = False) -> BaseResponse:
     """Send whoever asks to ``sign-in`` or ``prove``, and from there back to where it was."""
-    wanted = request.full_path.rstrip("?") if request.method == "GET" else _came_from(prefix)
-    query = {"next": wanted} | ({ENDED: "1"} if ended else {})
+    wanted = request.full_path.rstrip("?") if request.method == "GET" else came_from(prefix)
+    clean = without_secrets(wanted)
+    query = {"next": clean or f"{prefix}/"} | ({ENDED: "1"} if ended else {})
+    if clean != wanted:
+        query |= {LEFT_OUT: "1"}
     target = f"{prefix}/{name}?{urlencode(query)}"
     if request.headers.get("HX-Request") == "true":
         return Response(headers={"HX-Redirect": target})
@@ -133,7 +151,11 @@ def prove_first(prefix: str) -> BaseResponse:
         return door(prefix, "prove")
     needed = ProofNeeded("who you are was proved too long ago")
     page = render_template(
-        "web/prove.html", error=None, next=request.path, carried=carried, back=_came_from(prefix)
+        "web/prove.html",
+        error=None,
+        next=_within(request.path, f"{prefix}/"),
+        carried=carried,
+        back=came_from(prefix),
     )
     return make_response(page, needed.http_status)
 
@@ -143,19 +165,23 @@ def _carried(form: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in form.items() if name not in _OURS}
 
 
-def _came_from(prefix: str) -> str:
+def came_from(prefix: str) -> str:
     """Return the page that the form stood on: what was typed there is gone, the page is not."""
     referrer = request.referrer or ""
-    if referrer.startswith(request.host_url):
-        return "/" + referrer.removeprefix(request.host_url)
-    return f"{prefix}/"
+    if not referrer.startswith(request.host_url):
+        return f"{prefix}/"
+    return _within("/" + referrer.removeprefix(request.host_url), f"{prefix}/")
 
 
 def _within(path: str | None, home: str) -> str:
-    """Return ``path`` if it is a page of ours, ``home`` otherwise: nobody is sent elsewhere."""
+    """Return ``path`` if it is a page of ours, ``home`` otherwise: nobody is sent elsewhere.
+
+    What is shaped like a secret is left out of it.
+    """
     if path is None or not path.startswith("/admin/") or "\\" in path or "//" in path:
         return home
-    return path if path.isprintable() else home
+    clean = without_secrets(path) if path.isprintable() else None
+    return home if clean is None else clean
 
 
 def _again(template: str, error: SecrynError, **shown: object) -> Response:

@@ -28,7 +28,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from serving.access import CSRF_FIELD, Access, csrf_token, current_session
 from serving.caller import any_caller, current_caller, open_to_all
-from serving.web.entrance import add_entrance, door, prove_first
+from serving.web.entrance import add_entrance, came_from, door, prove_first
 from serving.web.words import FILTERS
 from shared.errors import (
     NotAuthenticated,
@@ -36,6 +36,7 @@ from shared.errors import (
     ProofNeeded,
     SecrynError,
     SessionEnded,
+    StalePage,
     UsageError,
 )
 from shared.settings import PlaceSettings, WebSettings
@@ -118,7 +119,8 @@ class Frame:
         @shared.get("/<path:rest>", endpoint="nowhere")
         @any_caller
         def nowhere(rest: str) -> Response:
-            raise NotFoundError(f"there is no page {rest[:64]!r} here")
+            # What was asked for is not repeated: a page that is not there may be a token.
+            raise NotFoundError("there is no such page here")
 
         add_entrance(shared, access, self.prefix, self.on_refusal)
 
@@ -160,6 +162,8 @@ class Frame:
             self.on_refusal(error)
             if isinstance(error, NotAuthenticated | SessionEnded):
                 return door(self.prefix, "sign-in", ended=isinstance(error, SessionEnded))
+            if isinstance(error, StalePage):
+                return _stale_page(error, came_from(self.prefix))
             if isinstance(error, ProofNeeded) and current_session() is not None:
                 return prove_first(self.prefix)
             return _error_page(error, error.http_status)
@@ -174,6 +178,15 @@ class Frame:
         def unknown(error: Exception) -> Response:
             log.error("page.failed", error_type=type(error).__name__, exc_info=error)
             return _error_page(SecrynError("Something went wrong here that nobody foresaw."), 500)
+
+
+def _stale_page(error: StalePage, again: str) -> BaseResponse:
+    """Say that a form is from before another sign-in in this browser, and lead to a new one."""
+    if request.headers.get("HX-Request") == "true":
+        return _error_page(error, error.http_status)
+    return make_response(
+        render_template("web/stale.html", error=error, again=again), error.http_status
+    )
 
 
 def _error_page(error: SecrynError, status: int) -> Response:

@@ -19,6 +19,7 @@ HYBRID = HybridIdentity(bytes(range(32))).encode()
 Entry = dict[str, Any]
 Logged = Callable[[], list[Entry]]
 TOKEN = "Zk3fJ1x-0pQ_9a.b~c+d/e=="
+RANDOM = "Xo3-VVMqjWPhUYyD_2uvAkLkFvGmtFD5iUnqnyd1rGw"
 PEM = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----"
 TEXTS = {
     "an X25519 identity": X25519,
@@ -28,10 +29,13 @@ TEXTS = {
     "a private key": PEM,
     "a private key cut off": PEM[:45],
     "a password in a connection string": "host=h password=hunter2-hunter2 user=u",
+    "an API token": f"secryn-token.0b0e7a3c-5d39-4a8e-9f0d-52cb0f6f4f11.{RANDOM}",
+    "a receipt": f"secryn-receipt.0b0e7a3c-5d39-4a8e-9f0d-52cb0f6f4f11.{RANDOM}",
+    "a token without a name": f"/admin/backups?x={RANDOM}&y=1",
     "a password in a URL": "postgresql://backup:hunter2-hunter2@127.0.0.1/secryn",
 }
 SECRET_PARTS = [
-    X25519[20:], X25519.lower()[20:], HYBRID[20:], TOKEN, "MC4CAQAw", "hunter2",
+    X25519[20:], X25519.lower()[20:], HYBRID[20:], TOKEN, RANDOM, "MC4CAQAw", "hunter2",
 ]  # fmt: skip
 
 
@@ -157,6 +161,13 @@ def test_a_field_that_only_points_at_a_secret_is_kept(logged: Logged, name: str)
     structlog.get_logger().info("event", **{name: "value"})
     (entry,) = logged()
     assert entry[name] == "value"
+
+
+def test_a_fingerprint_and_a_digest_are_kept(logged: Logged) -> None:
+    values = {"signer": f"SHA256:{RANDOM}", "sha256": "0123456789abcdef" * 4, "named": 43 * "a"}
+    structlog.get_logger().info("event", **values)
+    (entry,) = logged()
+    assert {name: entry[name] for name in values} == values
 
 
 def test_plain_values_keep_their_types(logged: Logged) -> None:

@@ -1,0 +1,72 @@
+"""An address goes on without what is shaped like a secret of ours, and else as it was."""
+
+from __future__ import annotations
+
+import secrets
+from urllib.parse import quote
+from uuid import uuid4
+
+import pytest
+
+from serving.addresses import holds_secret, without_secrets
+from serving.paging import encode_cursor
+from shared.archive.age import HybridIdentity, X25519Identity
+from shared.messages import SigningKey
+
+SECRETS = {
+    "an operator's token": secrets.token_urlsafe(32),
+    "an API token": f"secryn-token.{uuid4()}.{secrets.token_urlsafe(32)}",
+    "a receipt": f"secryn-receipt.{uuid4()}.{secrets.token_urlsafe(32)}",
+    "a piece of an API token": f"secryn-token.{uuid4()}.x",
+    "a token with something behind it": secrets.token_urlsafe(32) + "ab",
+    "a key": X25519Identity(bytes(range(32))).encode(),
+    "a post-quantum key": HybridIdentity(bytes(range(32))).encode(),
+    "a header": f"Bearer {secrets.token_urlsafe(12)}",
+}
+HARMLESS = [
+    "/admin/backups",
+    f"/admin/backups/{uuid4()}/key",
+    "/admin/backups?state=created&state=verified&q=a%20b&sort=size&order=",
+    f"/admin/operations?cursor={encode_cursor(['2026-11-29T17:00:00Z', str(uuid4()), 12])}",
+    f"/admin/audit?resource={uuid4()}&actor=user:anna&since=2026-11-29",
+    f"/admin/audit?q={'0123456789abcdef' * 4}",
+    f"/admin/backups?key_fingerprint={SigningKey(bytes(32)).fingerprint}",
+    "/admin/schedule#retention",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS.keys())
+class TestSecrets:
+    def test_a_parameter_with_it_is_left_out_and_the_others_are_kept(self, secret: str) -> None:
+        for value in (quote(secret), quote(quote(secret)), quote(f"/admin/x?y={quote(secret)}")):
+            for query in (f"a=1&x={value}&b=2", f"a=1&b=2&{value}", f"{value}=&a=1&b=2"):
+                assert without_secrets(f"/admin/backups?{query}") == "/admin/backups?a=1&b=2"
+
+    def test_a_path_with_it_leads_nowhere(self, secret: str) -> None:
+        for path in (f"/admin/{secret}", f"/admin/{quote(quote(secret))}/x?a=1"):
+            assert without_secrets(path) is None
+
+    def test_a_fragment_with_it_is_left_out(self, secret: str) -> None:
+        assert without_secrets(f"/admin/backups?a=1#{quote(secret)}") == "/admin/backups?a=1"
+
+
+@pytest.mark.parametrize(
+    "name", ["token", "access_token", "api-token", "key", "Password", "secret"]
+)
+def test_whatever_stands_behind_a_secrets_name_is_left_out(name: str) -> None:
+    assert without_secrets(f"/admin/x?{name}=short&a=1") == "/admin/x?a=1"
+    assert without_secrets(f"/admin/x?{name}=short") == "/admin/x"
+    nested = quote(f"/admin/y?{name}=short")
+    assert without_secrets(f"/admin/prove?next={nested}") == "/admin/prove"
+
+
+@pytest.mark.parametrize("address", HARMLESS)
+def test_any_other_address_stays_as_it_is(address: str) -> None:
+    assert without_secrets(address) == address
+
+
+def test_what_is_encoded_without_end_is_not_believed() -> None:
+    text = secrets.token_urlsafe(32).replace("-", "%2d")
+    for _ in range(9):
+        text = quote(f" {text}")
+    assert holds_secret(text)
