@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Final
 
 from backup_service.commands import (
     CREATE_BACKUP,
@@ -99,6 +100,10 @@ def _confirm(
     confirm(context, parse_confirm(model, read_message(data)), requester)
 
 
+# Of restore_service, whose types are followed.
+HEARD: Final = frozenset({*FOLLOWED, *USES, REHEARSED, REHEARSAL_FAILED, RESTORE_COMPLETED})
+
+
 def restore_event_handlers(context: BackupContext) -> Mapping[str, HandleEvent]:
     """Return what each event of restore_service does here: all are noted, some do more."""
     more: dict[str, list[NoteEvent]] = {kind: [note_use] for kind in USES}
@@ -110,4 +115,4 @@ def restore_event_handlers(context: BackupContext) -> Mapping[str, HandleEvent]:
         for note in (note_operation, *more.get(event.type, ())):
             note(context, event, issuer)
 
-    return dict.fromkeys({*FOLLOWED, *more}, handle)
+    return dict.fromkeys(HEARD, handle)

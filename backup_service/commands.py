@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from backup_service.keys.recipients import MOST_NAMED, parse_recipients
 from shared.api.common import GivenTime
+from shared.bodies.commands import CancelRunning
 from shared.errors import MessageUnreadable, PartialScope, UsageError
 
 CREATE_BACKUP = "com.secryn.backup.create.v1"
@@ -45,15 +46,6 @@ class CreateBackup(BaseModel):
     def backup_id(self) -> UUID:
         """Return the id of the backup that this command makes."""
         return uuid5(_BACKUPS, str(self.command_id))
-
-
-class CancelRunning(BaseModel):
-    """Give up the backup that is being made: a restore is in a hurry."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    command_id: UUID
-    restore_id: UUID
 
 
 def parse_cancel_message(data: bytes) -> CancelRunning:

@@ -7,28 +7,8 @@ from uuid import uuid4
 
 from restore_service import events as ev
 from restore_service.api.application import access_of, create_http
-from restore_service.commands import (
-    APPROVE_RESTORE,
-    CHANGE_APPROVAL,
-    REHEARSE_RESTORE,
-    RESTORE_INSTANCE,
-    START_RESTORE,
-    UNDO_RESTORE,
-    Approve,
-    ChangeApproval,
-    RehearseRestore,
-    RestoreInstance,
-    StartRestore,
-    UndoRestore,
-    parse_message,
-)
+from restore_service.command_handlers import command_handlers
 from restore_service.context import SERVICE, RestoreContext
-from restore_service.handlers.approve_restore import approve
-from restore_service.handlers.change_policy import change_policy
-from restore_service.handlers.request_rehearsal import request_rehearsal
-from restore_service.handlers.request_restore import request_restore
-from restore_service.handlers.request_undo import request_undo
-from restore_service.handlers.start_restore import start_restore
 from restore_service.history import History
 from restore_service.recipient.keys import RecipientKeys
 from restore_service.rehearsal.history import RehearsalHistory
@@ -76,26 +56,7 @@ def run(settings: RestoreServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
         answers=RESTORE_EVENTS,
         rejected=ev.REJECTED,
         action="restore.run",
-        handlers={
-            RESTORE_INSTANCE: lambda data, requester: request_restore(
-                context, parse_message(RestoreInstance, data), requester
-            ),
-            UNDO_RESTORE: lambda data, requester: request_undo(
-                context, parse_message(UndoRestore, data), requester
-            ),
-            REHEARSE_RESTORE: lambda data, requester: request_rehearsal(
-                context, parse_message(RehearseRestore, data), requester
-            ),
-            APPROVE_RESTORE: lambda data, requester: approve(
-                context, parse_message(Approve, data), requester
-            ),
-            START_RESTORE: lambda data, requester: start_restore(
-                context, parse_message(StartRestore, data), requester
-            ),
-            CHANGE_APPROVAL: lambda data, requester: change_policy(
-                context, parse_message(ChangeApproval, data), requester
-            ),
-        },
+        handlers=command_handlers(context),
         pool=pool,
         store=context.store,
         audit=context.audit,

@@ -24,6 +24,7 @@ from restore_service.handlers.finish import complete_restore
 from restore_service.run import Run, Step
 from restore_service.staging import INSTANCE, before_name
 from restore_service.unseen import Unseen, read_unseen
+from shared.bodies.commands import CancelRunning
 from shared.crashpoints import CrashPoint
 from shared.database import Connection, postgres_faults
 from shared.errors import Cancelled, ConcurrencyConflict, RestoreInProgress
@@ -86,12 +87,12 @@ def raise_fence(run: Run, backup_id: UUID, *, cancel_backup: bool = False) -> Fe
 
 def _cancel_running_backup(run: Run) -> None:
     """Ask backup_service, as everybody does, by a signed command."""
-    command_id = str(uuid5(UUID(run.id), "cancel the running backup"))
-    data = {"command_id": command_id, "restore_id": run.id}
+    command_id = uuid5(UUID(run.id), "cancel the running backup")
+    command = CancelRunning(command_id=command_id, restore_id=UUID(run.id))
     with run.context.transaction("cancelling the running backup") as conn:
         stream = f"cancel-{run.id}"
         if run.context.store.version(conn, stream) == 0:
-            event = NewEvent(CANCEL_RUNNING, data, BACKUP_COMMANDS)
+            event = NewEvent(CANCEL_RUNNING, command.model_dump(mode="json"), BACKUP_COMMANDS)
             run.context.store.append(conn, stream, 0, [event], run.meta)
 
 

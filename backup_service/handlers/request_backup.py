@@ -6,11 +6,12 @@ from contextlib import suppress
 from typing import Any
 
 from backup_service import events as ev
-from backup_service.commands import CancelRunning, CreateBackup
+from backup_service.commands import CreateBackup
 from backup_service.context import BackupContext
 from backup_service.snapshot.guard import open_fence
 from serving.requester import Requester
 from shared.audit import AuditEntry
+from shared.bodies.commands import CancelRunning
 from shared.crashpoints import CrashPoint
 from shared.database import Connection, postgres_faults
 from shared.errors import ConcurrencyConflict, ConflictError, RestoreInProgress
