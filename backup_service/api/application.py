@@ -17,6 +17,7 @@ from backup_service.api.schedule import create_schedule_routes
 from backup_service.context import SERVICE, BackupContext
 from backup_service.keys.overview import KeyMetrics
 from backup_service.metrics import ProtectionCollector
+from backup_service.spoken import SPOKEN
 from backup_service.verification.metrics import StoredBackupMetrics
 from backup_service.web.pages import add_pages
 from serving.access import Access
@@ -28,6 +29,7 @@ from serving.access.token_routes import create_token_routes
 from serving.access.tokens import TokenHolders
 from serving.api import serve_document
 from serving.app import Readiness, create_app
+from serving.asyncapi import asyncapi
 from serving.audit import RefusalAudit
 from serving.audit.routes import create_audit_routes
 from serving.caller import FirstOf, OperatorToken
@@ -89,6 +91,11 @@ def create_http(
     app.register_blueprint(create_schedule_routes(context))
     app.register_blueprint(create_audit_routes(context.audit_reader))
     # Behind all others of the API, of which it tells.
-    serve_document(app, SERVICE, check_answers=context.settings.http.check_answers)
+    serve_document(
+        app,
+        SERVICE,
+        check_answers=context.settings.http.check_answers,
+        messages=asyncapi(SERVICE, SPOKEN, context.kafka.topic),
+    )
     add_pages(app, context, access, refusals)
     return app

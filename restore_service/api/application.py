@@ -12,6 +12,7 @@ from restore_service.api.uploads import create_upload_routes
 from restore_service.context import SERVICE, RestoreContext
 from restore_service.receipts import ReceiptHolders
 from restore_service.rehearsal.metrics import RehearsalCollector
+from restore_service.spoken import SPOKEN
 from restore_service.web.pages import add_pages
 from serving.access import Access
 from serving.access.bootstrap import Bootstrap
@@ -21,6 +22,7 @@ from serving.access.routes import create_access_routes
 from serving.access.tokens import TokenHolders
 from serving.api import serve_document
 from serving.app import Readiness, create_app
+from serving.asyncapi import asyncapi
 from serving.audit import RefusalAudit
 from serving.audit.routes import create_audit_routes
 from serving.caller import FirstOf, OperatorToken
@@ -77,6 +79,11 @@ def create_http(
     app.register_blueprint(create_approval_routes(context))
     app.register_blueprint(create_audit_routes(context.audit_reader))
     # Behind all others of the API, of which it tells.
-    serve_document(app, SERVICE, check_answers=context.settings.http.check_answers)
+    serve_document(
+        app,
+        SERVICE,
+        check_answers=context.settings.http.check_answers,
+        messages=asyncapi(SERVICE, SPOKEN, context.kafka.topic),
+    )
     add_pages(app, context, access, refusals)
     return app

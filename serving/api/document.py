@@ -57,18 +57,20 @@ class Described:
         return re.findall(r"{([a-z_]+)}", self.path)
 
 
-def serve_document(app: Flask, title: str, *, check_answers: bool) -> None:
+def serve_document(
+    app: Flask, title: str, *, check_answers: bool, messages: Json | None = None
+) -> None:
     """Serve the document of all that ``app`` has under /api/v1, and a page to read it.
 
-    With ``check_answers`` every answer is held against its declaration.
+    ``messages`` is the AsyncAPI document of the same service, served beside it. With ``check_answers`` every answer is held against its declaration.
     """
     app.config[CHECK_ANSWERS] = check_answers
     made: Json = {}
-    app.register_blueprint(_routes(made))
+    app.register_blueprint(_routes(made, messages))
     made |= openapi(described(app), title)
 
 
-def _routes(made: Json) -> Blueprint:
+def _routes(made: Json, messages: Json | None) -> Blueprint:
     routes = Blueprint("api", __name__, url_prefix="/api/v1", template_folder="templates")
 
     @routes.get("/openapi.json")
@@ -77,11 +79,21 @@ def _routes(made: Json) -> Blueprint:
     def document() -> Response:
         return jsonify(made)
 
+    if messages is not None:
+
+        @routes.get("/asyncapi.json")
+        @operation("What is said and taken over Kafka: AsyncAPI 3.0", answer=Json)
+        @any_caller
+        def spoken() -> Response:
+            return jsonify(messages)
+
     @routes.get("/docs")
     @operation("This document, to be read by a person", gives="text/html")
     @any_caller
     def page() -> Response:
-        response = Response(render_template("api.html", api=made), content_type="text/html")
+        response = Response(
+            render_template("api.html", api=made, messages=messages), content_type="text/html"
+        )
         # Nothing is loaded from anywhere, and nothing runs.
         response.headers["Content-Security-Policy"] = (
             "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'"

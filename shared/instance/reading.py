@@ -8,7 +8,9 @@ them; whoever may write to the topic could otherwise raise a fence. A log adopti
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
@@ -21,6 +23,10 @@ from shared.messages import CloudEvent, IssuerRegistry, verify
 ANNOUNCE: Final = "announce_restore"
 EPOCH: Final = "epoch"
 ACTOR: Final = "actor"
+# What events of the instance say beside what all messages do.
+ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType(
+    {EPOCH: "In which epoch it was written, by a platform service: in another one it is void."}
+)
 ANNOUNCE_ADOPTION: Final = "announce_adoption"
 # What it takes to sign each.
 _SIGNED: Final = {cls.TYPE: ANNOUNCE for cls in FENCE_EVENTS} | {LogAdopted.TYPE: ANNOUNCE_ADOPTION}

@@ -38,6 +38,7 @@ BOTH: Final = {
     "GET /readyz": Row(ANYBODY),
     "GET /metrics": Row("read"),
     "GET /api/v1/openapi.json": Row(ANY_CALLER),
+    "GET /api/v1/asyncapi.json": Row(ANY_CALLER),
     "GET /api/v1/docs": Row(ANY_CALLER),
     "GET /api/v1/docs.css": Row(ANY_CALLER),
     "POST /api/v1/session": Row(ANYBODY),
