@@ -133,10 +133,13 @@ class Project:
     def urls(self) -> tuple[str, str]:
         return tuple(f"http://127.0.0.1:{self.ports[name]}" for name in ("backup", "restore"))  # type: ignore[return-value]
 
-    def secryn(self, *arguments: str, check: bool = True) -> dict[str, Any]:
-        """Run ``secryn --url ... ARGUMENTS --json`` on this machine."""
+    def secryn(
+        self, *arguments: str, token: Path | None = None, check: bool = True
+    ) -> dict[str, Any]:
+        """Run ``secryn --url ... ARGUMENTS --json`` on this machine, with the operator's token."""
         url, restore_url = self.urls
-        options = ["--url", url, "--restore-url", restore_url, "--token-file", str(self.token)]
+        held = ["--token-file", str(token or self.token)]
+        options = ["--url", url, "--restore-url", restore_url, *held]
         done = subprocess.run(
             [sys.executable, "-m", "cli.main", *options, *arguments, "--json"],
             capture_output=True,
