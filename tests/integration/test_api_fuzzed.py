@@ -109,6 +109,7 @@ def test_the_client_returns_what_the_operations_declare(backup_api: Any, restore
     # What a browser has of its own, and what describes the others.
     known = {(one.method, one.path) for one in asks}
     assert {which for which, answer in declared.items() if answer} - known == {
+        ("GET", "/api/v1/asyncapi.json"),
         ("GET", "/api/v1/openapi.json"),
         ("POST", "/api/v1/session"),
         ("POST", "/api/v1/session/bootstrap"),
