@@ -18,11 +18,11 @@ from restore_service.checks import (
     source_bytes,
     using_source,
 )
+from restore_service.comparing import compare_loaded
 from restore_service.context import AcceptedRehearsal, RestoreContext
 from restore_service.dependents import check_dependents
 from restore_service.handlers.end_rehearsal import complete_rehearsal, end_rehearsal
-from restore_service.hashing import Hashing, digest_loaded, table_bytes
-from restore_service.indexing import indexes_built
+from restore_service.hashing import Hashing, digest_loaded
 from restore_service.loading import load_archive, roll_forward
 from restore_service.rehearsal import events as ev
 from restore_service.rehearsal.chain import Goal, plan_goal
@@ -32,7 +32,6 @@ from restore_service.rehearsal.scratch import scratch_schema
 from restore_service.space import SpaceWatch, full_disk_named
 from restore_service.staging import (
     INSTANCE,
-    compare_with_manifest,
     migrate_forward,
     prepare_takeover,
 )
@@ -41,7 +40,7 @@ from shared.database import Connection
 from shared.errors import DependentObjects, RestoreFailedError, SecrynError
 from shared.eventstore import EventMeta
 from shared.instance.digest import InstanceDigest
-from shared.instance.migrate import create_constraints, newest_version
+from shared.instance.migrate import newest_version
 from shared.instance.position import first_position
 
 log = structlog.get_logger(__name__)
@@ -140,7 +139,7 @@ def _load(
             )
             goal = _note_checked(run, accepted, checked, space)
         LOADED.reach()
-        found = _compare(run, conn, schema, checked)
+        found = compare_loaded(run, RehearsalStep, conn, schema, checked, hashing=_hashing(run))
         state = _at_newest_version(run, conn, schema, found)
         rows = {name: table.rows for name, table in found.tables.items()}
         proof: dict[str, Any] = {
@@ -154,22 +153,6 @@ def _load(
         with conn.transaction(force_rollback=True):
             prepare_takeover(conn, schema, first_position("", ""))
     return checked.facts, state, proof
-
-
-def _compare(
-    run: RehearsalRun, conn: Connection, schema: str, checked: CheckedArchive
-) -> InstanceDigest:
-    """Compare as a restore does, and build the indexes meanwhile."""
-    hashing, version = _hashing(run), checked.facts["schema_version"]
-    run.step(RehearsalStep.COMPARE, table_bytes(conn, schema))
-    with indexes_built(hashing.connect, schema, version) as wait_for_indexes:
-        found = digest_loaded(conn, schema, hashing, run.advance)
-        compare_with_manifest(found, checked.manifest)
-        run.step(RehearsalStep.INDEXES)
-        wait_for_indexes(run.look)
-    with conn.transaction():
-        create_constraints(conn, schema, version)
-    return found
 
 
 def _note_checked(

@@ -18,10 +18,10 @@ from restore_service.checks import (
     check_target,
     source_bytes,
 )
+from restore_service.comparing import compare_loaded
 from restore_service.context import AcceptedRestore
 from restore_service.fence import Fence, staged_position
-from restore_service.hashing import Hashing, digest_loaded, table_bytes
-from restore_service.indexing import indexes_built
+from restore_service.hashing import Hashing
 from restore_service.loading import load_archive, roll_forward
 from restore_service.notice import give_notice
 from restore_service.replace import (
@@ -37,7 +37,6 @@ from restore_service.run import Run, Step
 from restore_service.space import SpaceWatch, full_disk_named
 from restore_service.staging import (
     analyze,
-    compare_with_manifest,
     owner_connection,
     prepare_takeover,
     staging_name,
@@ -46,7 +45,6 @@ from shared.crashpoints import CrashPoint
 from shared.database import Connection, postgres_faults
 from shared.instance.digest import InstanceDigest
 from shared.instance.events import LogSource
-from shared.instance.migrate import create_constraints
 from shared.messages.topics import INSTANCE_EVENTS
 
 LOAD_OPEN = CrashPoint("restore.load.uncommitted")
@@ -117,22 +115,9 @@ def _load(run: Run, accepted: AcceptedRestore) -> tuple[CheckedArchive, dict[str
             _note_checked(run, accepted, checked, space)
             LOAD_OPEN.reach()
         STAGED.reach()
-        found = _compare(run, conn, schema, checked)
+        hashing = Hashing.by(context.settings)
+        found = compare_loaded(run, Step, conn, schema, checked, hashing=hashing)
     return checked, _proof(found)
-
-
-def _compare(run: Run, conn: Connection, schema: str, checked: CheckedArchive) -> InstanceDigest:
-    """Compare every row with the manifest, and build the indexes meanwhile; return the digest."""
-    hashing, version = Hashing.by(run.context.settings), checked.facts["schema_version"]
-    run.step(Step.COMPARE, table_bytes(conn, schema))
-    with indexes_built(hashing.connect, schema, version) as wait_for_indexes:
-        found = digest_loaded(conn, schema, hashing, run.advance)
-        compare_with_manifest(found, checked.manifest)
-        run.step(Step.INDEXES)
-        wait_for_indexes(run.look)
-    with conn.transaction():
-        create_constraints(conn, schema, version)
-    return found
 
 
 def _note_checked(

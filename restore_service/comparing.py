@@ -1,0 +1,47 @@
+"""What was loaded, compared row by row with the manifest, while its indexes are built."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from restore_service.checks import CheckedArchive
+from restore_service.hashing import Hashing, digest_loaded, table_bytes
+from restore_service.indexing import indexes_built
+from restore_service.staging import compare_with_manifest
+from shared.database import Connection
+from shared.instance.digest import InstanceDigest
+from shared.instance.migrate import create_constraints
+
+
+class Stepping(Protocol):
+    """A restore or a rehearsal: it shows how far it is, and may raise to give up."""
+
+    def step(self, step: Any, total_bytes: int | None = None) -> None:
+        """Begin a step."""
+
+    def advance(self, done_bytes: int, rows: int = 0) -> None:
+        """Show how far the step is."""
+
+    def look(self) -> None:
+        """Go on, or raise."""
+
+
+def compare_loaded(
+    run: Stepping, steps: Any, conn: Connection, schema: str, checked: CheckedArchive, *,
+    hashing: Hashing,
+) -> InstanceDigest:  # fmt: skip
+    """Compare a committed schema with its manifest and complete it; return its digest.
+
+    ``steps`` is the enumeration that has COMPARE and INDEXES. Raises ManifestMismatch, what the
+    run does, and psycopg.Error for rows that break a rule.
+    """
+    version = checked.facts["schema_version"]
+    run.step(steps.COMPARE, table_bytes(conn, schema))
+    with indexes_built(hashing.connect, schema, version) as wait_for_indexes:
+        found = digest_loaded(conn, schema, hashing, run.advance)
+        compare_with_manifest(found, checked.manifest)
+        run.step(steps.INDEXES)
+        wait_for_indexes(run.look)
+    with conn.transaction():
+        create_constraints(conn, schema, version)
+    return found
