@@ -23,7 +23,12 @@ from tests.plugins.stack import StackUnderTest
 def test_the_space_it_costs_is_told_beforehand(live: Live) -> None:
     space = plain(live.services.restores.space())
     assert space["kept_bytes"] > 1_000_000
-    assert space["free_bytes"] > space["kept_bytes"]
+    free_bytes = space["free_bytes"]
+    if live.stack.superuser is None:
+        assert free_bytes > space["kept_bytes"]
+    else:
+        # The disk of another's server may be out of sight.
+        assert free_bytes is None or free_bytes > space["kept_bytes"]
     assert space["kept_s"] == 24 * 3600
     backup, key = live.backup()
     restore = live.restore(backup, key)
