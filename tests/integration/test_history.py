@@ -30,8 +30,8 @@ from shared.errors import ConflictError
 from shared.eventstore import EventMeta, NewEvent
 from tests.keeping import append, created, offline_context, running
 from tests.manybackups import insert
-from tests.plugins.instance import eventually
 from tests.plugins.containers import EMBEDDED
+from tests.plugins.instance import eventually
 from tests.plugins.postgres import TestPostgres
 
 ADMIN = Requester("anna", PERMISSIONS, "test", "corr-1")
