@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from urllib.parse import quote
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -23,12 +23,14 @@ SECRETS = {
     "a post-quantum key": HybridIdentity(bytes(range(32))).encode(),
     "a header": f"Bearer {secrets.token_urlsafe(12)}",
 }
+# What is the same in every process: their names are made of them.
+SOME_ID = UUID("7d5f3dc0-4ab1-4e2a-9a57-0d1c5b7e8f21")
 HARMLESS = [
     "/admin/backups",
-    f"/admin/backups/{uuid4()}/key",
+    f"/admin/backups/{SOME_ID}/key",
     "/admin/backups?state=created&state=verified&q=a%20b&sort=size&order=",
-    f"/admin/operations?cursor={encode_cursor(['2026-11-29T17:00:00Z', str(uuid4()), 12])}",
-    f"/admin/audit?resource={uuid4()}&actor=user:anna&since=2026-11-29",
+    f"/admin/operations?cursor={encode_cursor(['2026-11-29T17:00:00Z', str(SOME_ID), 12])}",
+    f"/admin/audit?resource={SOME_ID}&actor=user:anna&since=2026-11-29",
     f"/admin/audit?q={'0123456789abcdef' * 4}",
     f"/admin/backups?key_fingerprint={SigningKey(bytes(32)).fingerprint}",
     "/admin/schedule#retention",
