@@ -38,6 +38,9 @@ class CrashPoint:
         wanted = Path(folder, self.name)
         if not wanted.exists():
             return
-        wanted.with_name(f"{self.name}.reached").write_text(str(os.getpid()))
+        # Whoever sees the file reads all of it.
+        written = wanted.with_name(f"{self.name}.{os.getpid()}.reached")
+        written.write_text(str(os.getpid()))
+        written.replace(wanted.with_name(f"{self.name}.reached"))
         while wanted.exists():
             time.sleep(_POLL_S)

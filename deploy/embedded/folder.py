@@ -93,7 +93,8 @@ def create_state(path: Path, account: Account | None) -> StateFolder:
     # Links are resolved here, once: PostgreSQL's user must be let through the real folders.
     root = path.expanduser().resolve()
     try:
-        if root.exists() and not (root / "place.toml").exists() and _is_foreign(root):
+        # In this order: another start may be making the place at this very moment.
+        if root.exists() and _is_foreign(root) and not (root / "place.toml").exists():
             raise StackStateInvalid(f"{root} exists and is not a state folder")
         root.mkdir(parents=True, mode=0o700, exist_ok=True)
         _check_owner(root)
@@ -114,8 +115,12 @@ def create_state(path: Path, account: Account | None) -> StateFolder:
 
 
 def _is_foreign(root: Path) -> bool:
-    # A start that was killed before it wrote place.toml has left our folders and nothing else.
-    return not root.is_dir() or any(entry.name not in FOLDERS for entry in root.iterdir())
+    # A start that was killed before place.toml was there has left our folders, what it wrote of
+    # that file under another name, and nothing else.
+    return not root.is_dir() or any(
+        entry.name not in FOLDERS and not entry.name.startswith(".place.toml.")
+        for entry in root.iterdir()
+    )
 
 
 def _check_owner(root: Path) -> None:

@@ -17,7 +17,9 @@ import psutil
 import psycopg
 import pytest
 
+from deploy.embedded.folder import create_state
 from deploy.embedded.process import mark_of
+from shared.errors import StackStateInvalid
 from tests.plugins.stack import StackUnderTest
 
 NewStack = Callable[..., StackUnderTest]
@@ -140,6 +142,19 @@ def test_a_folder_of_something_else_is_left_alone(new_stack: NewStack) -> None:
     (stack.state / "thesis.txt").write_text("years of work")
     assert stack.refusal("up")["code"] == "stack.state_invalid"
     assert [path.name for path in stack.state.iterdir()] == ["thesis.txt"]
+
+
+def test_what_a_start_left_that_was_killed_before_the_place_was_written_is_gone_on_with(
+    new_stack: NewStack,
+) -> None:
+    stack = new_stack()
+    (stack.state / "keys").mkdir(parents=True)
+    # As it is written before it takes its name.
+    (stack.state / ".place.toml.0123456789abcdef").write_text("format = ")
+    assert create_state(stack.state, None).root == stack.state.resolve()
+    (stack.state / "thesis.txt").write_text("years of work")
+    with pytest.raises(StackStateInvalid):
+        create_state(stack.state, None)
 
 
 def test_a_state_that_others_may_read_is_refused(new_stack: NewStack) -> None:
