@@ -152,13 +152,13 @@ def test_all_of_them_start_anew_between_two_ticks_and_none_is_lost(place: Place)
 def test_a_leader_that_dies_when_changes_ask_for_a_backup_leaves_exactly_one(
     place: Place, point: str
 ) -> None:
-    place.configure(Schedule(enabled=True, at="12:00", after_events=3))
-    place.backing.writer.wait_until_stored(place.backing.add(f"before {point}"), PATIENCE_S)
+    # While nothing is asked for by changes, none is taken before the point is armed.
+    place.configure(Schedule(enabled=True, at="12:00"))
     place.clock.pass_(seconds=90)
     place.settle()
     before = len(place.backing.events(ev.CHANGE_TAKEN))
-    place.clock.pass_(seconds=90)
     place.points.arm(point)
+    place.configure(Schedule(enabled=True, at="12:00", after_events=3))
     for n in range(3):
         place.backing.add(f"{point} {n}")
     place.replicas.kill(place.stopped(point))
