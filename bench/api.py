@@ -49,7 +49,8 @@ def _commands(machine: Machine) -> Iterator[Figure]:
         backups = services.backups
         yield Figure("commands, nobody watches", _slow_ms(services), "ms at p95")
         token = read_secret_file(open_state(machine.state).token).decode()
-        with _watching(backups.connection.base_url, token) as seen:
+        after = services.operations.list(limit=1)["position"]
+        with _watching(backups.connection.base_url, token, after) as seen:
             yield Figure(
                 f"commands, {WATCHERS} watch", _slow_ms(services), "ms at p95", most=MOST_MS
             )
@@ -71,24 +72,25 @@ def _slow_ms(services: Connected) -> float:
 
 
 @contextmanager
-def _watching(base_url: str, token: str) -> Iterator[Callable[[], int]]:
+def _watching(base_url: str, token: str, after: int) -> Iterator[Callable[[], int]]:
     """Watch Recent Operations over that many connections; give how many were told something."""
     with ExitStack() as stack:
-        watchers = [stack.enter_context(_Watcher(base_url, token)) for _ in range(WATCHERS)]
+        watchers = [stack.enter_context(_Watcher(base_url, token, after)) for _ in range(WATCHERS)]
         yield lambda: sum(watcher.told.wait(TOLD_WITHIN_S) for watcher in watchers)
 
 
 class _Watcher:
     """One who watches, on a connection of its own."""
 
-    def __init__(self, base_url: str, token: str) -> None:
+    def __init__(self, base_url: str, token: str, after: int) -> None:
+        self._address = f"{WATCHED}?after={after}"
         self._connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=60)
         self._headers = {"Authorization": f"Bearer {token}"}
         self._reading = threading.Thread(target=self._read, daemon=True)
         self.told = threading.Event()
 
     def __enter__(self) -> Self:
-        self._connection.request("GET", WATCHED, headers=self._headers)
+        self._connection.request("GET", self._address, headers=self._headers)
         self._response = self._connection.getresponse()
         if self._response.status != http.client.OK:
             raise RuntimeError(f"a watcher was answered with {self._response.status}")
