@@ -6,6 +6,7 @@ The instance is grown until its backup has 2 GB.
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -120,9 +121,12 @@ def _files(machine: Machine) -> Iterator[Figure]:
     yield Figure("file", size_mb, "MB", least=LEAST_FILE_MB)
     target = machine.folder / "large.age"
     with connected(machine.state) as services:
+        # What was written before, of the instance and of the file, is not to be waited for.
+        os.sync()
         with peak_memory(pid_of(machine.state, "backup")) as held, measured() as watch:
             services.backups.download(made.backup["backup_id"], target)
         yield from _moved("download", watch.rate(size_mb), held)
+        os.sync()
         with peak_memory(pid_of(machine.state, "restore")) as held, measured() as watch:
             services.restores.upload(target)
         yield from _moved("upload", watch.rate(size_mb), held)
