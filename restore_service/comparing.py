@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import psycopg
+
 from restore_service.checks import CheckedArchive
 from restore_service.hashing import Hashing, digest_loaded, table_bytes
 from restore_service.indexing import indexes_built
 from restore_service.staging import compare_with_manifest
 from shared.database import Connection
+from shared.errors import ArchiveMalformed
 from shared.instance.digest import InstanceDigest
 from shared.instance.migrate import create_constraints
 
@@ -32,16 +35,22 @@ def compare_loaded(
 ) -> InstanceDigest:  # fmt: skip
     """Compare a committed schema with its manifest and complete it; return its digest.
 
-    ``steps`` is the enumeration that has COMPARE and INDEXES. Raises ManifestMismatch, what the
-    run does, and psycopg.Error for rows that break a rule.
+    ``steps`` is the enumeration that has COMPARE and INDEXES. Raises ManifestMismatch,
+    ArchiveMalformed for rows that break a rule of the schema, and what the run does.
     """
     version = checked.facts["schema_version"]
     run.step(steps.COMPARE, table_bytes(conn, schema))
-    with indexes_built(hashing.connect, schema, version) as wait_for_indexes:
-        found = digest_loaded(conn, schema, hashing, run.advance)
-        compare_with_manifest(found, checked.manifest)
-        run.step(steps.INDEXES)
-        wait_for_indexes(run.look)
-    with conn.transaction():
-        create_constraints(conn, schema, version)
+    try:
+        with indexes_built(hashing.connect, schema, version) as wait_for_indexes:
+            found = digest_loaded(conn, schema, hashing, run.advance)
+            compare_with_manifest(found, checked.manifest)
+            run.step(steps.INDEXES)
+            wait_for_indexes(run.look)
+        with conn.transaction():
+            create_constraints(conn, schema, version)
+    except psycopg.IntegrityError as error:
+        # The server's own message repeats values.
+        raise ArchiveMalformed(
+            f"the archive's rows break a rule of the schema ({type(error).__name__})"
+        ) from None
     return found

@@ -18,7 +18,7 @@ from restore_service.rights import owner_of
 from restore_service.settings import RestoreServiceSettings
 from restore_service.staging import INSTANCE, owner_connection
 from shared.copyout import copy_rows
-from shared.database import LOCK_SPACE, Connection, Lock, try_lock
+from shared.database import LOCK_SPACE, Connection, Lock
 from shared.errors import PostgresUnavailable, RestoreFailedError
 from shared.instance.digest import InstanceDigest, TableDigest, TableState, digest_query
 from shared.instance.migrate import schema_version
@@ -50,11 +50,7 @@ class Hashing:
 
     def connect(self) -> Connection:
         """Open one more session that acts as the owner of the instance."""
-        conn = owner_connection(self.dsn)
-        if self.rehearsing:
-            # No cut-over waits for it, or ends it.
-            try_lock(conn, Lock.REHEARSING, shared=True)
-        return conn
+        return owner_connection(self.dsn, rehearsing=self.rehearsing)
 
 
 @dataclass(frozen=True)

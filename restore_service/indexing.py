@@ -38,7 +38,8 @@ def indexes_built(
 
 
 def _cancel(conn: Connection, building: Future[None]) -> None:
-    # What is cancelled between two statements goes on with the next: so as often as it takes.
+    # What is cancelled between two statements goes on with the next: so as often as it takes. A
+    # server that takes no cancellation is lost, and with it what it was building.
     while not building.done():
         with suppress(psycopg.Error):
             conn.cancel_safe()

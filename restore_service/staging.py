@@ -14,7 +14,7 @@ from psycopg import sql
 from restore_service.rights import copy_rights, owner_of
 from shared.archive.manifest import Manifest
 from shared.archive.verify import KEYRING
-from shared.database import Connection
+from shared.database import Connection, Lock, try_lock
 from shared.errors import KeyringError, ManifestMismatch, RestoreFailedError
 from shared.instance.digest import InstanceDigest
 from shared.instance.keyring import RootKey
@@ -53,10 +53,19 @@ def become_owner(conn: Connection) -> None:
         conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
 
 
-def owner_connection(dsn: str) -> Connection:
-    """Open a connection in autocommit mode that acts as the owner of the instance."""
+def owner_connection(dsn: str, *, rehearsing: bool = False) -> Connection:
+    """Open a connection in autocommit mode that acts as the owner of the instance.
+
+    No cut-over waits for one that is ``rehearsing``, or ends it: it reads nothing of the instance.
+    """
     conn: Connection = psycopg.connect(dsn, autocommit=True, connect_timeout=10)
-    become_owner(conn)
+    try:
+        become_owner(conn)
+        if rehearsing:
+            try_lock(conn, Lock.REHEARSING, shared=True)
+    except BaseException:
+        conn.close()
+        raise
     return conn
 
 

@@ -14,7 +14,7 @@ from restore_service.staging import (
     owner_connection,
     rehearsal_name,
 )
-from shared.database import Connection, Lock, postgres_faults, try_lock
+from shared.database import Connection, postgres_faults
 
 log = structlog.get_logger(__name__)
 
@@ -28,10 +28,8 @@ def scratch_schema(context: RestoreContext, rehearsal_id: str) -> Iterator[tuple
     try:
         with (
             postgres_faults("rehearsing"),
-            owner_connection(context.settings.postgres.dsn) as conn,
+            owner_connection(context.settings.postgres.dsn, rehearsing=True) as conn,
         ):
-            # No cut-over waits for this session, or ends it: it reads nothing of the instance.
-            try_lock(conn, Lock.REHEARSING, shared=True)
             yield conn, rehearsal_name(rehearsal_id)
     finally:
         drop_scratch(context, rehearsal_id)

@@ -62,7 +62,8 @@ def serve_document(
 ) -> None:
     """Serve the document of all that ``app`` has under /api/v1, and a page to read it.
 
-    ``messages`` is the AsyncAPI document of the same service, served beside it. With ``check_answers`` every answer is held against its declaration.
+    ``messages`` is the AsyncAPI document of the same service, served beside it. With
+    ``check_answers`` every answer is held against its declaration.
     """
     app.config[CHECK_ANSWERS] = check_answers
     made: Json = {}

@@ -50,6 +50,8 @@ from tests.unit.archive.building import (
 SOUND = build({TABLE: [project("one"), project("two", number=2)]})
 # PostgreSQL takes neither; the archive itself is whole and signed.
 NOT_TEXT = build({TABLE: [project(b"\xff")]})
+# Both rows it takes; which rule they break shows when the indexes are built.
+TWICE = build({TABLE: [project("one"), project("two")]})
 NO_NAME = build({TABLE: [[*project("")[:1], None, *project("")[2:]]]})
 
 
@@ -103,6 +105,7 @@ def restore(restoring: Restoring, context: RestoreContext, data: bytes, key: Key
         (SOUND.data[:-300], True, ArchiveDamaged.code),
         (NOT_TEXT.data, True, ArchiveMalformed.code),
         (NO_NAME.data, True, ArchiveMalformed.code),
+        (TWICE.data, True, ArchiveMalformed.code),
         # Of two faults the one is told that says more.
         (NOT_TEXT.data, False, SignerUntrusted.code),
         (NOT_TEXT.data[:-300], True, ArchiveDamaged.code),
