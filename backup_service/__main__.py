@@ -7,8 +7,8 @@ import sys
 from backup_service.app import run
 from backup_service.settings import BackupServiceSettings
 from serving.start import start
-from shared.allocator import return_large_blocks
+from shared.allocator import bound_allocator
 
 if __name__ == "__main__":
-    return_large_blocks()
+    bound_allocator()
     sys.exit(start("backup_service", BackupServiceSettings, run))

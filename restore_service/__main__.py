@@ -7,8 +7,8 @@ import sys
 from restore_service.app import run
 from restore_service.settings import RestoreServiceSettings
 from serving.start import start
-from shared.allocator import return_large_blocks
+from shared.allocator import bound_allocator
 
 if __name__ == "__main__":
-    return_large_blocks()
+    bound_allocator()
     sys.exit(start("restore_service", RestoreServiceSettings, run))

@@ -1,4 +1,4 @@
-"""Give large blocks of memory back to the system as soon as they are free."""
+"""Have the C library give memory back: what a piece of work took is not kept for the next."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import ctypes
 
 # glibc's malloc.h.
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 LARGE_BYTES = 1 << 20
 
 
-def return_large_blocks() -> None:
-    """Have the C library map every large block by itself, where it can be told so (glibc).
+def bound_allocator() -> None:
+    """Map large blocks by themselves and keep one arena, where that can be told (glibc).
 
-    Left alone, it raises the limit to the size of the first part that is freed, and keeps later
-    ones in an arena for each thread there ever was: memory that grows with the work done.
+    To be called before threads are started. Left alone, the library raises the size of a large
+    block to that of the first part that is freed, and keeps an arena for each of many threads,
+    with what the largest work in it took: memory that grows with the work done.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+        mallopt(_M_ARENA_MAX, 1)
