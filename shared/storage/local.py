@@ -40,6 +40,8 @@ class _FileWriter:
         with _faults(f"writing {self._final.name}"):
             self._file.flush()
             os.fsync(self._file.fileno())
+            # Whoever reads it back reads the disk, and it pushes nothing of others' out of memory.
+            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             self._file.close()
             try:
                 # A link never replaces: the name is taken, or it is ours, whole.

@@ -85,6 +85,32 @@ def test_a_commit_flushes_the_whole_file_before_its_name_and_then_the_folder(
     assert flushed == [("folder", 0, False)]
 
 
+def test_what_was_committed_is_read_back_from_the_disk_and_not_from_memory(
+    local: LocalFolder, folder: Path
+) -> None:
+    untouched = folder.parent / "untouched"
+    untouched.write_bytes(bytes(1 << 20))
+    if not in_memory(untouched):
+        pytest.skip("this file system does not tell what is in memory")
+    os.sync()
+    assert in_memory(untouched)
+    writer = local.create("a.age")
+    writer.write(bytes(1 << 20))
+    writer.commit()
+    assert not in_memory(folder / "a.age")
+
+
+def in_memory(path: Path) -> bool:
+    """Tell whether the beginning of a file is in the page cache; False where nobody knows."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        return os.preadv(handle, [bytearray(4096)], 0, os.RWF_NOWAIT) > 0
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+
+
 @pytest.mark.parametrize(
     ("number", "error"),
     [(errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace), (errno.EIO, UnavailableError)],
