@@ -1,6 +1,6 @@
 """Addresses without secrets: what a person pasted into one by mistake goes no further.
 
-A token belongs into a header. One that stands in an address has come as far as the browser's
+A token belongs in a header. One that stands in an address has come as far as the browser's
 history; what we send people back to, and what we write down, does not repeat it.
 """
 
