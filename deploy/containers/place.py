@@ -47,6 +47,11 @@ CLUSTER_ID: Final = "cluster-id"
 GROUP_READS: Final = 0o640
 ROOT_KEY: Final = "root.key"
 
+# In a container the loopback is its own: the others are found by their names.
+_DEFAULTS: Final[Mapping[str, dict[str, Any]]] = {
+    "hosts": {"listen": "0.0.0.0", "postgres": "postgres", "kafka": "kafka"},  # noqa: S104
+    "ports": {"postgres": 5432, "kafka": 9092, "kafka_controller": 9093},
+}
 # The projector opens nothing and signs nothing.
 _SIGNING_KEYS: Mapping[ProcessName, str] = {"backup": BACKUP_KEY, "restore": RESTORE_KEY}
 _LISTS: Final = ("issuers.toml", "trusted-signers.toml")
@@ -58,7 +63,8 @@ def make_place(folder: Path, wanted: Path | None, tell: Tell, *, new_bootstrap: 
     """Make what is missing of the place in ``folder``, and hand out everything anew.
 
     ``wanted`` is a TOML file with what an operator decides of a place: hosts, ports, environment,
-    settings. Raises UnknownSetting, StackStateInvalid.
+    settings. It decides all of them: what stood in it once and no longer does is the default again.
+    Without one the place stays as it is. Raises UnknownSetting, StackStateInvalid.
     """
     master = create_state(folder / MASTER, None)
     place = _settled(master, wanted, tell)
@@ -77,12 +83,16 @@ def make_place(folder: Path, wanted: Path | None, tell: Tell, *, new_bootstrap: 
 
 def _settled(master: StateFolder, wanted: Path | None, tell: Tell) -> Place:
     """Return the place as it is to be, and keep it."""
-    known = master.place.exists()
-    before = load_place(master.place) if known else Place(instance_id=uuid.uuid4())
-    if not known:
-        tell(f"making a new instance {before.instance_id}")
+    before = load_place(master.place) if master.place.exists() else None
+    if before is not None and wanted is None:
+        return before
+    instance_id = uuid.uuid4() if before is None else before.instance_id
+    if before is None:
+        tell(f"making a new instance {instance_id}")
     try:
-        place = Place.model_validate(before.model_dump() | _decided(wanted))
+        place = Place.model_validate(
+            {"instance_id": instance_id} | _with_defaults(_decided(wanted))
+        )
     except ValidationError as error:
         raise UnknownSetting(f"{wanted} is refused: {faults(error)}") from None
     if place.postgres is not None or place.kafka is not None:
@@ -106,6 +116,16 @@ def _decided(wanted: Path | None) -> dict[str, Any]:
             f"{wanted}: instance_id is made, never chosen", hint="Remove instance_id from it."
         )
     return document
+
+
+def _with_defaults(document: dict[str, Any]) -> dict[str, Any]:
+    """Add how the containers of the compose file find each other, where nothing else is decided."""
+    added: dict[str, Any] = {}
+    for section, defaults in _DEFAULTS.items():
+        given = document.get(section, {})
+        # What is no table is refused with the rest.
+        added[section] = defaults | given if isinstance(given, dict) else given
+    return document | added
 
 
 def _check_handed_out(folder: Path, master: StateFolder) -> None:

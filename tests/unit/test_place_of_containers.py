@@ -39,6 +39,12 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def wanted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where an operator's own file is to be."""
+    return tmp_path_factory.mktemp("operator") / "wanted.toml"
+
+
 def test_each_container_is_handed_its_own_and_no_other_ones(place: Path) -> None:
     def handed(name: str) -> set[str]:
         return {path.name for path in (place / name).rglob("*") if path.is_file()}
@@ -92,6 +98,38 @@ def test_making_it_again_changes_nothing(place: Path) -> None:
     assert files(place) == before
 
 
+def test_a_setting_that_is_taken_out_again_is_not_in_force_any_more(
+    place: Path, wanted: Path
+) -> None:
+    before = files(place)
+    extra = (
+        '[settings.restore.restore]\nhashers = 1\n[settings.backup.web]\nbackup_url = "https://b"\n'
+    )
+    wanted.write_text(CONFIG.read_text() + extra)
+    made(place, wanted)
+    assert files(place) != before
+    # Without a file the place stays as it is; with one, the file decides.
+    now = files(place)
+    made(place, None)
+    assert files(place) == now
+    made(place)
+    assert files(place) == before
+
+
+def test_containers_find_each_other_without_a_word_about_where(place: Path, wanted: Path) -> None:
+    before = files(place)
+    wanted.write_text('environment = "main"\nenvironment_kind = "production"\n')
+    made(place, wanted)
+    assert files(place) == before
+
+
+def test_one_host_of_an_operator_leaves_the_others_as_they_are(place: Path, wanted: Path) -> None:
+    wanted.write_text('[hosts]\npostgres = "store"\n')
+    made(place, wanted)
+    assert "host=store port=5432" in (place / "backup/config/backup.toml").read_text()
+    assert 'bootstrap = "kafka:9092"' in (place / "backup/config/backup.toml").read_text()
+
+
 def test_another_bootstrap_credential_is_made_when_it_is_asked_for(place: Path) -> None:
     before = files(place)
     made(place, new_bootstrap=True)
@@ -128,12 +166,12 @@ def test_new_keys_are_not_made_over_those_that_are_in_use(place: Path) -> None:
         ({"instance_id": "x"}, "instance_id is made, never chosen"),
         ({"postgres": {"url": "postgresql://h/d"}}, "needs no container of ours"),
         ({"environment_kind": "prod"}, "environment_kind: "),
+        ({"hosts": "postgres"}, "hosts: "),
     ],
 )
 def test_what_an_operator_got_wrong_is_refused_by_name(
-    tmp_path: Path, document: dict[str, object], told: str
+    tmp_path: Path, wanted: Path, document: dict[str, object], told: str
 ) -> None:
-    wanted = tmp_path / "wanted.toml"
     wanted.write_text(tomli_w.dumps(document), encoding="utf-8")
     with pytest.raises(UnknownSetting, match=told):
         made(tmp_path / "place", wanted)
