@@ -11,4 +11,6 @@ from shared.allocator import bound_allocator
 
 if __name__ == "__main__":
     bound_allocator()
-    sys.exit(start("restore_service", RestoreServiceSettings, run))
+    # Backups are another service's: their folder may be mounted read-only.
+    read_only = frozenset({"storage.folder"})
+    sys.exit(start("restore_service", RestoreServiceSettings, run, read_only=read_only))

@@ -16,7 +16,7 @@ from cheroot.ssl.builtin import BuiltinSSLAdapter
 
 from serving.proxies import TrustedProxies
 from serving.server import BoundedConnection
-from shared.errors import UnknownSetting
+from shared.errors import StackUnsupportedServer, UnknownSetting
 from shared.secretfiles import read_secret_file
 from shared.settings import HttpSettings
 
@@ -56,7 +56,7 @@ class ServiceRuntime:
         def body() -> None:
             try:
                 work(stop)
-            except UnknownSetting as error:
+            except (UnknownSetting, StackUnsupportedServer) as error:
                 log.error(
                     "service.refused", code=error.code, reason=error.message, hint=error.advice
                 )

@@ -15,7 +15,7 @@ import structlog
 
 from shared.errors import SecrynError
 from shared.logs import configure_logs
-from shared.settingfaults import check_files
+from shared.settingfaults import check_files, check_folders
 from shared.settings import CONFIG_ENV, Section, load_settings
 
 S = TypeVar("S", bound=Section)
@@ -30,11 +30,13 @@ def start(
     *,
     module: str | None = None,
     unopened: frozenset[str] = frozenset(),
+    read_only: frozenset[str] = frozenset(),
 ) -> int:
     """Read the settings and run the service; return the exit code.
 
     ``module`` is what it is started as, where that is not ``service``; ``unopened`` are the
-    settings that name files which it never opens.
+    settings that name files which it never opens, ``read_only`` those of folders which it never
+    writes.
     """
     named = os.environ.get(CONFIG_ENV)
     parser = argparse.ArgumentParser(prog=f"python -m {module or service}")
@@ -52,6 +54,7 @@ def start(
     try:
         settings = load_settings(model, arguments.config)
         check_files(settings, leave_out=unopened)
+        check_folders(settings, read_only=read_only)
         return run(settings)
     except SecrynError as error:
         structlog.get_logger(service).error(

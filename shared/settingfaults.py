@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from shared.errors import UnknownSetting
+from shared.folders import prepare_folder
 from shared.secretfiles import read_secret_file
 
 # Made later by another command, or missed by rehearsals alone: no reason not to restore.
@@ -84,7 +85,43 @@ def _files(settings: BaseModel, prefix: str = "") -> Iterator[tuple[str, Path]]:
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
             yield from _files(value, f"{prefix}{name}.")
+        elif name == "dsn" and (passfile := _passfile(value)) is not None:
+            yield f"{prefix}{name} (passfile)", passfile
         elif isinstance(value, Path) and name.endswith("_file") and name not in _MAY_BE_MISSING:
+            yield f"{prefix}{name}", value
+
+
+def _passfile(dsn: str) -> Path | None:
+    """Return the file in which libpq looks for the password; where it is wrong, libpq passes it over."""
+    # The command line reads settings without a database, and need not load its client.
+    import psycopg
+
+    named = psycopg.conninfo.conninfo_to_dict(dsn).get("passfile")
+    return None if named is None else Path(str(named))
+
+
+def check_folders(settings: BaseModel, *, read_only: frozenset[str] = frozenset()) -> None:
+    """Make every folder that ``settings`` name where it is missing; refuse those of no use at once.
+
+    ``read_only`` are settings whose folder this process never writes. Raises UnknownSetting.
+    """
+    faults, hint = [], None
+    for name, path in _folders(settings):
+        try:
+            prepare_folder(path, writable=name not in read_only)
+        except UnknownSetting as error:
+            faults.append(f"{name}: {error.message}")
+            hint = error.advice
+    if faults:
+        raise UnknownSetting(f"folders are refused: {'; '.join(faults)}", hint=hint)
+
+
+def _folders(settings: BaseModel, prefix: str = "") -> Iterator[tuple[str, Path]]:
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            yield from _folders(value, f"{prefix}{name}.")
+        elif isinstance(value, Path) and name == "folder":
             yield f"{prefix}{name}", value
 
 

@@ -17,7 +17,14 @@ from backup_service.projector.session import Session
 from backup_service.projector.settings import FoldSettings
 from backup_service.projector.status import ProjectorStatus, Stopped
 from backup_service.projector.store import SCHEMA, Store
-from shared.errors import Interrupted, LogLost, SecrynError, UnavailableError
+from shared.database import check_version
+from shared.errors import (
+    Interrupted,
+    LogLost,
+    SecrynError,
+    StackUnsupportedServer,
+    UnavailableError,
+)
 from shared.instance.position import LogPosition, read_position
 from shared.kafka import Kafka
 from shared.messages import IssuerRegistry
@@ -55,7 +62,10 @@ class Projector:
         self._topic = kafka.topic(INSTANCE_EVENTS)
 
     def run(self, stop: threading.Event) -> None:
-        """Work until ``stop``; only a defect of this software leaves earlier."""
+        """Work until ``stop``; only a defect of this software leaves earlier.
+
+        Raises StackUnsupportedServer when PostgreSQL is too old.
+        """
         backoff_s = FIRST_BACKOFF_S
         gc.set_threshold(COLLECT_AFTER_OBJECTS)
         while not stop.is_set():
@@ -98,12 +108,19 @@ class Projector:
             session.run(stop)
 
     def _connect(self) -> psycopg.Connection[tuple[object, ...]]:
-        return psycopg.connect(
+        """Connect to the store. Raises StackUnsupportedServer when its server is too old."""
+        conn = psycopg.connect(
             self._postgres.dsn,
             autocommit=True,
             connect_timeout=self._postgres.connect_timeout_s,
             application_name="secryn projector",
         )
+        try:
+            check_version(conn.info.server_version)
+        except StackUnsupportedServer:
+            conn.close()
+            raise
+        return conn
 
     def _report_lost(self, error: Exception) -> None:
         if isinstance(error, SecrynError):

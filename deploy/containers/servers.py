@@ -29,7 +29,7 @@ def provision(folder: Path, wait_s: float, tell: Callable[[str], None]) -> Place
     """Bring both servers of the place in ``folder`` up to date; wait ``wait_s`` for each to answer.
 
     Doing it again changes nothing. Raises PostgresUnavailable, KafkaUnavailable, UnknownSetting
-    when a topic is not as it must be.
+    when a topic is not as it must be, StackUnsupportedServer when PostgreSQL is too old.
     """
     master = open_state(folder / MASTER)
     place = load_place(master.place)

@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from shared.database import LOCK_SPACE, Lock
+from shared.database import LOCK_SPACE, Lock, check_version
 from shared.errors import StackStateInvalid
 from shared.secretfiles import read_secret_file, write_secret_file
 
@@ -53,8 +53,10 @@ def ensure_database(dsn: str, database: str, passfiles: Mapping[str, Path]) -> N
     """Make the roles, the database and the rights, or bring them up to date; as superuser.
 
     ``passfiles`` names the passfile of every role of ``ROLES``. Two at once wait for each other.
+    Raises StackUnsupportedServer when the server is too old; nothing is made then.
     """
     with psycopg.connect(dsn, autocommit=True) as connection:
+        check_version(connection.info.server_version)
         connection.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_SPACE, Lock.MIGRATION])
         _ensure_roles(connection, passfiles)
         known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])

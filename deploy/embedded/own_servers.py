@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import datetime
+from typing import Any
 
 import psycopg
 
-from deploy.embedded.configs import SERVICE_ROLES, postgres_dsn
+from deploy.embedded.configs import SERVICE_ROLES, ProcessName, postgres_dsn
 from deploy.embedded.folder import StateFolder
-from deploy.embedded.place import Place
+from deploy.embedded.place import OwnPostgres, Place
 from shared.database import check_version
-from shared.errors import KafkaUnavailable, PostgresUnavailable, StackUnsupportedServer
+from shared.errors import (
+    KafkaUnavailable,
+    PostgresUnavailable,
+    StackUnsupportedServer,
+    UnknownSetting,
+)
 
 CONNECT_TIMEOUT_S = 10
 
@@ -19,11 +28,16 @@ def check_own_servers(state: StateFolder, place: Place) -> None:
     """Check what the operator brought; nothing to do for a part that is embedded.
 
     Raises PostgresUnavailable or KafkaUnavailable when it does not answer, and
-    StackUnsupportedServer when it is too old or a right is missing.
+    StackUnsupportedServer when it is too old or a right is missing, UnknownSetting when the
+    processes' addresses lead to more than one database.
     """
     if place.postgres is not None:
-        for role in SERVICE_ROLES.values():
-            check_postgres(postgres_dsn(state, place, role))
+        check_one_database(
+            {
+                _named(place.postgres, name): postgres_dsn(state, place, role)
+                for name, role in SERVICE_ROLES.items()
+            }
+        )
     if place.kafka is not None:
         from deploy.embedded.topics import ensure_topics
 
@@ -47,20 +61,50 @@ def check_reachable(bootstrap: str) -> None:
     raise KafkaUnavailable(f"your Kafka does not answer: {'; '.join(faults)}")
 
 
-def check_postgres(dsn: str) -> None:
-    """Check one connection string: reachable, 14 or newer, may make schemas."""
+def _named(own: OwnPostgres, name: ProcessName) -> str:
+    """Return the setting that says where one process finds PostgreSQL."""
+    field = f"{name}_url"
+    return f"postgres.{'url' if getattr(own, field) is None else field}"
+
+
+def check_one_database(dsns: Mapping[str, str]) -> None:
+    """Check connection strings, by the setting of each, and that they lead to one database.
+
+    Raises as ``check_own_servers`` does.
+    """
+    with ExitStack() as stack:
+        # All at once: a server that is started anew meanwhile is no other one.
+        found = {name: stack.enter_context(_connected(dsn)) for name, dsn in dsns.items()}
+        places = {name: _check_postgres(connection) for name, connection in found.items()}
+    first, *others = places
+    for other in others:
+        (server, database), (other_server, other_database) = places[first], places[other]
+        if (server, database) == (other_server, other_database):
+            continue
+        where = "of another server" if server != other_server else "beside it"
+        raise UnknownSetting(
+            f"{first} leads to the database {database}, and {other} to {other_database} {where}",
+            hint="Backup, restore and projector share one database: name the same in every URL.",
+        )
+
+
+def _connected(dsn: str) -> psycopg.Connection[tuple[Any, ...]]:
     try:
-        connection = psycopg.connect(dsn, connect_timeout=CONNECT_TIMEOUT_S)
+        return psycopg.connect(dsn, connect_timeout=CONNECT_TIMEOUT_S)
     except psycopg.OperationalError as error:
         raise PostgresUnavailable(f"your PostgreSQL refuses: {str(error).strip()}") from error
-    with connection:
-        check_version(connection.info.server_version)
-        row = connection.execute(
-            "SELECT has_database_privilege(current_database(), 'CREATE'), current_user,"
-            " current_database(), pg_is_in_recovery()"
-        ).fetchone()
+
+
+def _check_postgres(connection: psycopg.Connection[tuple[Any, ...]]) -> tuple[datetime, str]:
+    """Check one: 14 or newer, may make schemas. Return which server and which database it is."""
+    check_version(connection.info.server_version)
+    row = connection.execute(
+        "SELECT has_database_privilege(current_database(), 'CREATE'), current_user,"
+        # A copy of a server has its identifier, and began at another time.
+        " current_database(), pg_is_in_recovery(), pg_postmaster_start_time()"
+    ).fetchone()
     assert row is not None
-    may_create, user, database, is_replica = row
+    may_create, user, database, is_replica, began_at = row
     if is_replica:
         raise StackUnsupportedServer("your PostgreSQL is a read-only replica")
     if not may_create:
@@ -68,3 +112,4 @@ def check_postgres(dsn: str) -> None:
             f"{user} may not make schemas in the database {database}",
             hint=f'As its owner run: GRANT CREATE ON DATABASE "{database}" TO "{user}"',
         )
+    return began_at, database

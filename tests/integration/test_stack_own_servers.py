@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -12,10 +15,13 @@ from psycopg import conninfo
 
 from deploy.embedded.configs import strip_password
 from deploy.embedded.database import read_password
+from deploy.embedded.own_servers import check_one_database
+from deploy.embedded.place import OwnPostgres, Place, save_place
+from shared.errors import UnknownSetting
 from shared.kafka import Kafka
 from shared.messages.topics import TOPICS
 from tests.plugins.kafka import TestKafka
-from tests.plugins.postgres import TestPostgres
+from tests.plugins.postgres import TestPostgres, embedded_postgres
 from tests.plugins.stack import StackUnderTest
 
 NewStack = Callable[..., StackUnderTest]
@@ -78,6 +84,43 @@ def test_an_own_postgresql_without_the_right_to_make_schemas_is_refused(
     error = new_stack().refusal("up", "--postgres-url", place.dsn("secryn_platform"))
     assert error["code"] == "stack.unsupported_server"
     assert "GRANT CREATE" in error["hint"]
+
+
+def test_processes_that_would_use_two_databases_are_refused_by_name(
+    new_stack: NewStack, postgres: TestPostgres
+) -> None:
+    here, beside = url_with_password(postgres), url_with_password(postgres)
+    databases = [conninfo.conninfo_to_dict(url)["dbname"] for url in (here, beside)]
+    stack = new_stack()
+    stack.state.mkdir(mode=0o700, parents=True)
+    own = OwnPostgres(url=here, restore_url=beside)
+    save_place(stack.state / "place.toml", Place(instance_id=uuid4(), postgres=own))
+    error = stack.refusal("up")
+    assert error["code"] == "settings.invalid"
+    assert error["message"] == (
+        f"postgres.url leads to the database {databases[0]}, "
+        f"and postgres.restore_url to {databases[1]} beside it"
+    )
+
+
+def test_databases_of_one_name_on_two_servers_are_two(
+    postgres: TestPostgres, another_server: TestPostgres
+) -> None:
+    dsns = {"postgres.url": postgres.dsn, "postgres.backup_url": another_server.dsn}
+    with pytest.raises(UnknownSetting, match=r"postgres\.backup_url to postgres of another server"):
+        check_one_database(dsns)
+    check_one_database(dict.fromkeys(dsns, postgres.dsn))
+
+
+@pytest.fixture
+def another_server() -> Iterator[TestPostgres]:
+    """Another PostgreSQL than the session's."""
+    folder = Path(tempfile.mkdtemp(prefix="secryn-test-pg-"))
+    try:
+        with embedded_postgres(folder) as found:
+            yield found
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_an_own_kafka_that_does_not_answer_is_named(new_stack: NewStack, tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ class TestInstance:
         self, dsn: str | None = None, batch_events: int = 500
     ) -> Iterator[ProjectorProcess]:
         """Run a projector as a process of its own and wait until it is ready."""
-        config, port, token = self._write_config(dsn or self.dsn, batch_events)
+        config, port, token = self.write_config(dsn or self.dsn, batch_events)
         log = self.folder / f"projector-{port}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -186,7 +186,8 @@ class TestInstance:
             process.kill()
             process.wait()
 
-    def _write_config(self, dsn: str, batch_events: int) -> tuple[Path, int, str]:
+    def write_config(self, dsn: str, batch_events: int = 500) -> tuple[Path, int, str]:
+        """Write a process's settings; return their file, its port and its token."""
         (port,) = free_ports(1)
         token = secrets.token_urlsafe(16)
         files = {name: self.folder / f"{name}-{port}" for name in ("token", "issuers", "config")}

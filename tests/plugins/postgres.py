@@ -104,7 +104,7 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[TestPostgres]:
             yield found
             found.drop_all()
         else:
-            with _embedded(folder) as found:
+            with embedded_postgres(folder) as found:
                 yield found
     finally:
         shutil.rmtree(folder)
@@ -123,7 +123,8 @@ def _elsewhere(folder: Path, url: str) -> TestPostgres:
 
 
 @contextmanager
-def _embedded(folder: Path) -> Iterator[TestPostgres]:
+def embedded_postgres(folder: Path) -> Iterator[TestPostgres]:
+    """Run a server of ours, its files in ``folder``."""
     account = server_account()
     if account is not None:
         os.chown(folder, 0, account.gid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,9 @@ def _own_signals(own_signals: None) -> None:
     """A start listens to signals."""
 
 
-def started(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Section]:
+def started(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, read_only: frozenset[str] = frozenset()
+) -> list[Section]:
     """Start a process of these settings; return what it ran with."""
     ran: list[Section] = []
 
@@ -148,7 +151,7 @@ def started(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Section]:
         return 0
 
     monkeypatch.setattr("sys.argv", ["service", "--config", str(path)])
-    code = start("service", BackupServiceSettings, run)
+    code = start("service", BackupServiceSettings, run, read_only=read_only)
     assert code == (0 if ran else UnknownSetting.exit_code)
     return ran
 
@@ -189,6 +192,78 @@ def test_a_missing_or_an_open_secret_file_is_refused_by_its_setting(
     assert "settings.invalid" in told
 
 
+PASSFILE_DSNS = (
+    "host=h dbname=d passfile='{}'",
+    "postgresql://u@h/d?passfile={}",
+)
+
+
+@pytest.mark.parametrize("dsn", PASSFILE_DSNS, ids=["a string", "a URL"])
+@pytest.mark.parametrize(
+    ("mode", "why"), [(None, "cannot be read"), (0o640, "can be read by others")],
+    ids=["missing", "open"],
+)  # fmt: skip
+def test_a_password_file_that_libpq_passes_over_is_refused_by_its_setting(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    dsn: str,
+    mode: int | None,
+    why: str,
+) -> None:
+    path, passfile = whole(tmp_path), tmp_path / "passfile"
+    document = tomllib.loads(path.read_text())
+    document["postgres"]["dsn"] = dsn.format(passfile)
+    path.write_text(tomli_w.dumps(document))
+    if mode is not None:
+        passfile.write_text("*:*:*:*:hunter2\n")
+        passfile.chmod(mode)
+    assert not started(path, monkeypatch)
+    told = capsys.readouterr().err
+    assert f"postgres.dsn (passfile): the secret file {passfile} {why}" in told
+    assert "hunter2" not in told
+    write_secret_file(passfile, b"*:*:*:*:hunter2", exist_ok=True)
+    assert started(path, monkeypatch)
+
+
+def without_writing(monkeypatch: pytest.MonkeyPatch, *closed: Path) -> None:
+    """Let the system say of ``closed`` that they cannot be written.
+
+    Whoever is root may write everywhere: so nothing else but the system's answer is changed.
+    """
+    allowed = os.access
+    monkeypatch.setattr(
+        "os.access",
+        lambda path, mode: allowed(path, mode) and not (path in closed and mode & os.W_OK),
+    )
+
+
+def test_every_folder_that_cannot_be_written_is_named_by_its_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = whole(tmp_path)
+    document = tomllib.loads(path.read_text())
+    folders = {f"{name}.folder": Path(document[name]["folder"]) for name in ("storage", "keys")}
+    without_writing(monkeypatch, *folders.values())
+    assert not started(path, monkeypatch)
+    told = capsys.readouterr().err
+    for setting, folder in folders.items():
+        assert f"{setting}: the folder {folder} cannot be written" in told
+    assert f"the user {os.geteuid()} may use" in told
+
+
+def test_a_folder_that_is_only_read_need_not_be_writable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = whole(tmp_path)
+    document = tomllib.loads(path.read_text())
+    without_writing(monkeypatch, *(Path(document[name]["folder"]) for name in ("storage", "keys")))
+    assert not started(path, monkeypatch, read_only=frozenset({"storage.folder"}))
+    told = capsys.readouterr().err
+    assert "keys.folder: " in told
+    assert "storage.folder: " not in told
+
+
 @pytest.mark.parametrize(
     "use", [LocalFolder, lambda folder: RecipientKeys(folder, 60)], ids=["storage", "recipients"]
 )
@@ -197,12 +272,7 @@ def test_a_folder_that_cannot_be_written_is_refused_by_name(
 ) -> None:
     closed = tmp_path / "closed"
     closed.mkdir()
-    allowed = os.access
-    # Whoever is root may write everywhere: so nothing else but the system's answer is changed.
-    monkeypatch.setattr(
-        "os.access",
-        lambda path, mode: allowed(path, mode) and not (path == closed and mode & os.W_OK),
-    )
+    without_writing(monkeypatch, closed)
     with pytest.raises(UnknownSetting, match="closed cannot be written") as refused:
         use(closed)
     assert f"user {os.geteuid()}" in refused.value.advice
