@@ -158,7 +158,14 @@ def _named_by_receipt(token_file: Path | None) -> str | None:
 
 def _tell_undo(undone: Mapping[str, Any]) -> None:
     typer.echo(f"Undo {undone['restore_id']}: {undone['state']}, epoch {undone['epoch']}")
-    typer.echo(f"The instance is what it was before restore {undone['undo_of']}.")
+    kept = undone.get("checks", {}).get("kept", {})
+    if (left_out := kept.get("left_out")) is None:
+        typer.echo(f"The instance is what it was before restore {undone['undo_of']}.")
+        return
+    typer.echo(
+        f"The instance is what it was at offset {kept['offset']} of its log, and not what it was "
+        f"before restore {undone['undo_of']}, at {kept['fence_offset']}: {left_out['message']}"
+    )
 
 
 def _space(stack: Connected) -> str:

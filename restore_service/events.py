@@ -26,6 +26,7 @@ REJECTED = PREFIX + "rejected.v1"
 NOTICE_GIVEN = PREFIX + "notice_given.v1"
 NOTICE_OVER = PREFIX + "notice_over.v1"
 UNDONE = PREFIX + "undone.v1"
+KEPT_SHORT = PREFIX + "kept_short.v1"
 PREVIOUS_DROPPED = PREFIX + "previous_dropped.v1"
 APPROVED = between.RESTORE_APPROVED
 START_REQUESTED = PREFIX + "start_requested.v1"
@@ -54,6 +55,7 @@ _SHOWN = {
     LOADED: ("proof",),
     NOTICE_GIVEN: ("notice",),
     UNDONE: ("undone_by",),
+    KEPT_SHORT: ("kept",),
     COMPLETED: ("duration_s", "voided"),
     ABORTED: ("error",),
     FAILED: ("error",),

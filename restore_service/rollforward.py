@@ -12,6 +12,7 @@ from typing import Any, Final
 from restore_service.commands import RollForward
 from restore_service.context import RestoreContext
 from shared.errors import CrossesRestore, LogLost, RollForwardRange, UnavailableError
+from shared.instance.position import LogPosition
 from shared.instance.replay import Watcher, check_whole, read_spans
 from shared.instance.retrace import BEGINNING, Base, Crossing, LogName, Span, Stretch, retrace
 from shared.kafka import LogReader
@@ -111,13 +112,31 @@ def plan_way(
         return _way(known, Base(facts["offset"], facts["source_epoch"]), target)
 
 
-def way_between(context: RestoreContext, base: Base, target: int, look: Look) -> Way:
-    """Return the way from a state of the present log to the one before ``target``.
+def way_from_kept(context: RestoreContext, kept: LogPosition, target: int, look: Look) -> Way:
+    """Return the way from a state that a restore kept to the one before ``target``.
 
     Raises CrossesRestore, LogGap, KafkaUnavailable.
     """
     with present_log(context, target, look) as known:
-        return _way(known, base, target)
+        return _way(known, _base_of(known, kept), target)
+
+
+def _base_of(known: PresentLog, kept: LogPosition) -> Base:
+    """Return where the way from ``kept`` begins: it may stand inside a fence that it saw open.
+
+    Of a restore that made this very state what stands before its end is void. Of one that it did
+    not live through the way leads across. An aborted one leaves everything to be folded.
+    """
+    base = Base(kept.position, kept.epoch)
+    if kept.fence_offset is None or kept.fence_offset >= kept.position:
+        return base
+    for span in known.spans(kept.fence_offset):
+        if span.fence_offset != kept.fence_offset or span.restored is None or span.end is None:
+            continue
+        if span.restored.epoch == kept.epoch:
+            return Base(span.end + 1, kept.epoch)
+        return Base(kept.fence_offset, kept.epoch)
+    return base
 
 
 def way_from_empty(context: RestoreContext, facts: dict[str, Any], look: Look) -> Way:

@@ -107,10 +107,18 @@ def empty_schema(conn: Connection, schema: str) -> None:
     conn.execute(sql.SQL("TRUNCATE {}").format(tables))
 
 
-def check_keyring(conn: Connection, schema: str, root: RootKey) -> None:
-    """Raise KeyringError when a data key came from the log under another root key than this one.
+def check_keyring(
+    conn: Connection,
+    schema: str,
+    root: RootKey,
+    *,
+    where: str = "on the log",
+    hint: str = "Restore where that root key is, or roll forward less far.",
+) -> None:
+    """Raise KeyringError when a data key lies under another root key than this one.
 
-    The archive's own came unwrapped; those that follow on the log are wrapped as they were then.
+    The archive's own came unwrapped; those that follow on the log, and those of a state that was
+    kept, are wrapped as they were then.
     """
     row = conn.execute(
         sql.SQL("SELECT count(*) FROM {} WHERE root_key_id <> %s").format(
@@ -120,8 +128,8 @@ def check_keyring(conn: Connection, schema: str, root: RootKey) -> None:
     ).fetchone()
     if row is not None and row[0]:
         raise KeyringError(
-            f"{row[0]} data keys on the log are wrapped under another root key than this place's",
-            hint="Restore where that root key is, or roll forward less far.",
+            f"{row[0]} data keys {where} are wrapped under another root key than this place's",
+            hint=hint,
         )
 
 

@@ -22,7 +22,7 @@ from shared.errors import Interrupted, MessageUnreadable, NeedsArchive
 from shared.instance.history import ClosedAborted, ClosedRestored, Fence, FenceTracker, Opened
 from shared.instance.position import LogPosition
 from shared.instance.reading import Announced, read_announced
-from shared.instance.replay import read_spans, replay
+from shared.instance.replay import UNSTORABLE, read_spans, replay
 from shared.instance.retrace import BEGINNING, Crossing, Stretch, retrace
 from shared.instance.whichlog import check_bounds, check_identity
 from shared.kafka import LogAdmin, LogReader, Record
@@ -30,7 +30,6 @@ from shared.messages import IssuerRegistry
 
 # How often the log's identity and end, and the store's row, are looked at again.
 LOOK_INTERVAL_S: Final = 1.0
-UNSTORABLE: Final = "event.unstorable"
 _UNSTORABLE_HINT: Final = "Restore a backup to get past it, and report the event."
 _BEHIND_FENCE_HINT: Final = (
     "It is a restore event of another release: run the projector of that one, or restore a backup."

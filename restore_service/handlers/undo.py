@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from restore_service import events as ev
+from restore_service.catchup import Kept, catch_up
 from restore_service.checks import check_store, check_target
 from restore_service.context import AcceptedUndo, RestoreContext
 from restore_service.dependents import check_dependents
@@ -18,12 +19,10 @@ from restore_service.replace import (
     replace_instance,
     restored_event,
 )
-from restore_service.rollforward import way_between
 from restore_service.run import Run, Step
 from restore_service.staging import (
     before_name,
     leftover_schemas,
-    migrate_forward,
     owner_connection,
     prepare_takeover,
 )
@@ -31,10 +30,6 @@ from shared.crashpoints import CrashPoint
 from shared.database import Connection, postgres_faults
 from shared.errors import NotUndoable
 from shared.eventstore import NewEvent
-from shared.instance.position import read_position
-from shared.instance.replay import replay
-from shared.instance.retrace import Base
-from shared.kafka import LogIdentity
 from shared.messages.topics import INSTANCE_EVENTS, RESTORE_EVENTS
 
 PREPARED = CrashPoint("undo.prepare.committed")
@@ -43,10 +38,12 @@ PREPARED = CrashPoint("undo.prepare.committed")
 def undo_restore(run: Run, accepted: AcceptedUndo) -> None:
     """Put the kept state back. What it raises ends the undo, and the instance stays as it was."""
     undone = _check(run, accepted)
+    kept = catch_up(run, undone)
+    _note_checked(run, undone, kept)
     backup_id = UUID(undone.facts["backup_id"])
     fence = raise_fence(run, backup_id)
     _prepare(run, undone, fence)
-    restored = restored_event(run, fence, backup_id, undo_of=UUID(undone.restore_id))
+    restored = restored_event(run, fence, backup_id, kept.source, undo_of=UUID(undone.restore_id))
 
     def note_undone(conn: Connection) -> None:
         version = run.context.history.load(conn, undone.restore_id).version
@@ -96,13 +93,20 @@ def _check(run: Run, accepted: AcceptedUndo) -> Restore:
         if kept not in leftover_schemas(conn)[1]:
             raise NotUndoable(f"the schema {kept} is gone")
         check_dependents(conn, kept)
-    checks = {"undo_of": undone.restore_id, "backup_id": undone.facts["backup_id"]}
-    run.note(ev.CHECKED, {"checks": checks})
     return undone
 
 
+def _note_checked(run: Run, undone: Restore, kept: Kept) -> None:
+    checks = {
+        "undo_of": undone.restore_id,
+        "backup_id": undone.facts["backup_id"],
+        "kept": kept.facts,
+    }
+    run.note(ev.CHECKED, {"checks": checks})
+
+
 def _prepare(run: Run, undone: Restore, fence: Fence) -> None:
-    """Bring the kept state up to the undone restore's F, and put it behind the new fence."""
+    """Put the kept state behind the new fence."""
     context, kept = run.context, before_name(undone.restore_id)
     topic = context.kafka.topic(INSTANCE_EVENTS)
     with context.kafka.admin() as admin:
@@ -113,23 +117,5 @@ def _prepare(run: Run, undone: Restore, fence: Fence) -> None:
         owner_connection(context.settings.postgres.dsn) as conn,
         conn.transaction(),
     ):
-        migrate_forward(conn, kept)
-        _catch_up(run, undone, conn, identity)
         prepare_takeover(conn, kept, staged_position(fence, run.id, identity))
     PREPARED.reach()
-
-
-def _catch_up(run: Run, undone: Restore, conn: Connection, identity: LogIdentity) -> None:
-    """Fold what a projector that was behind had not folded when the restore was made.
-
-    An undo that was given up behind this step did it already: the row shows a later epoch then. Of
-    a log that is lost nothing can be folded: the state is put back as it stood.
-    """
-    context, kept = run.context, before_name(undone.restore_id)
-    found, target = read_position(conn, kept), undone.facts["fence_offset"]
-    same_log = (found.cluster_id, found.topic_id) == (identity.cluster_id, identity.topic_id)
-    if found.epoch >= undone.facts["epoch"] or found.position >= target or not same_log:
-        return
-    way = way_between(context, Base(found.position, found.epoch), target, run.look)
-    with context.kafka.log_reader(context.kafka.topic(INSTANCE_EVENTS)) as reader:
-        replay(conn, kept, reader, context.issuers, way.stretches, on_progress=lambda _: run.look())

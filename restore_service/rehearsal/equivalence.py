@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import psycopg
 
@@ -20,10 +20,8 @@ from shared.errors import (
 )
 from shared.instance.digest import InstanceDigest
 from shared.instance.migrate import migrate
-from shared.instance.replay import Replayed, replay
+from shared.instance.replay import UNSTORABLE, Replayed, replay
 from shared.messages.topics import INSTANCE_EVENTS
-
-UNSTORABLE: Final = "event.unstorable"
 
 
 def fold_and_compare(

@@ -66,6 +66,34 @@ class Checks(TypedDict):
     roll_forward: NotRequired[RollForwardGoal]
 
 
+class Coded(TypedDict):
+    """A code and what it means here."""
+
+    code: str
+    message: str
+
+
+class KeptState(TypedDict):
+    """The state that an undo puts back: all that this log held before ``offset``.
+
+    It is that at the fence of the undone restore, or earlier, and then ``left_out`` says why.
+    """
+
+    cluster_id: str | None
+    topic_id: str | None
+    offset: int
+    fence_offset: int
+    left_out: Coded | None
+
+
+class UndoChecks(TypedDict):
+    """What an undo puts back."""
+
+    undo_of: Id
+    backup_id: Id
+    kept: NotRequired[KeptState]
+
+
 class RolledForward(TypedDict):
     """What was applied behind the backup, and what that gave."""
 
@@ -202,7 +230,7 @@ class Restore(Running):
     started_by: NotRequired[str]
     # As it goes on:
     notice: NotRequired[Notice]
-    checks: NotRequired[Checks]
+    checks: NotRequired[Checks | UndoChecks]
     proof: NotRequired[Proof]
     # Once it has cut over:
     backup_offset: NotRequired[int]
@@ -210,6 +238,7 @@ class Restore(Running):
     sessions_ended: NotRequired[int]
     kept_as: NotRequired[str | None]
     undone_by: NotRequired[Id]
+    kept: NotRequired[KeptState]
     duration_s: NotRequired[float | None]
     ended_at: NotRequired[Time]
 
@@ -219,13 +248,6 @@ class RestorePage(TypedDict):
 
     restores: list[Restore]
     next_before: int | None
-
-
-class Coded(TypedDict):
-    """A code and what it means here."""
-
-    code: str
-    message: str
 
 
 class Differing(TypedDict):

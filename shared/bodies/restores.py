@@ -7,7 +7,16 @@ from typing import Any, ClassVar, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from shared.api.common import Fault, Id, Progress, Sha256, Time
-from shared.api.restores import Checks, GlassBroken, Named, Notice, Proof, Voided
+from shared.api.restores import (
+    Checks,
+    GlassBroken,
+    KeptState,
+    Named,
+    Notice,
+    Proof,
+    UndoChecks,
+    Voided,
+)
 from shared.bodies.base import Body
 from shared.messages import between
 
@@ -50,13 +59,6 @@ class RestoreRequested(OfRestore):
     approvers: list[str] | None = None
     asked: dict[str, Any] | None = None
     upload_sha256: Sha256 | None = None
-
-
-class UndoChecks(TypedDict):
-    """What an undo puts back."""
-
-    undo_of: Id
-    backup_id: Id
 
 
 class RestoreChecked(OfRestore):
@@ -177,6 +179,13 @@ class RestoreUndone(OfRestore):
 
     TYPE: ClassVar[str] = PREFIX + "undone.v1"
     undone_by: Id
+
+
+class RestoreKeptShort(OfRestore):
+    """What it keeps could not be brought up to its fence: an undo puts back that much."""
+
+    TYPE: ClassVar[str] = PREFIX + "kept_short.v1"
+    kept: KeptState
 
 
 class PreviousDropped(OfRestore):

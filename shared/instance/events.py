@@ -359,7 +359,11 @@ class RestoreStarted(InstanceEvent):
 
 
 class Restored(InstanceEvent):
-    """The store was replaced: what stands between the fence and this event is void."""
+    """The store was replaced: what stands between the fence and this event is void.
+
+    The state is the ``source``'s; without one it is that before the fence of the restore
+    ``undo_of``. An undo has a source where what was kept could not be brought up to that fence.
+    """
 
     TYPE = TYPE_PREFIX + "restored.v1"
     restore_id: UUID

@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+import psycopg
+
 from shared.database import Connection
 from shared.errors import LogGap, MessageUnreadable
 from shared.instance.events import LogAdopted
@@ -20,6 +22,8 @@ from shared.kafka import LogReader, Record
 from shared.messages import IssuerRegistry
 
 BATCH_EVENTS: Final = 5_000
+# What an event is called that can be decoded, and that the store refuses.
+UNSTORABLE: Final = "event.unstorable"
 
 OnProgress = Callable[[int], None]
 
@@ -104,6 +108,29 @@ def check_whole(stretches: Sequence[Stretch], beginning: int) -> None:
         raise LogGap(f"the log no longer has the offsets {first} to {beginning - 1}")
 
 
+@dataclass(frozen=True)
+class Unfoldable:
+    """The event at which a fold ended: it cannot be decoded, or the store refuses it."""
+
+    offset: int
+    cause: MessageUnreadable | psycopg.DatabaseError
+
+    @property
+    def code(self) -> str:
+        """Return a word for what is wrong with it."""
+        return MessageUnreadable.code if isinstance(self.cause, MessageUnreadable) else UNSTORABLE
+
+    @property
+    def message(self) -> str:
+        """Return what is wrong with it; the server's own message may repeat a value."""
+        if isinstance(self.cause, MessageUnreadable):
+            return f"the event at offset {self.offset} cannot be decoded: {self.cause.message}"
+        return (
+            f"the store refuses the event at offset {self.offset} "
+            f"(SQLSTATE {self.cause.sqlstate}, {type(self.cause).__name__})"
+        )
+
+
 def replay(
     conn: Connection,
     schema: str,
@@ -116,29 +143,79 @@ def replay(
     """Fold ``stretches`` into ``schema``, a batch at a time; in the caller's transaction, if any.
 
     ``on_progress`` gets how many offsets were read, and may raise. Raises MessageUnreadable for an
-    event that cannot be decoded, naming its offset, and KafkaUnavailable.
+    event that cannot be decoded, naming its offset, psycopg's DataError or IntegrityError for one
+    that the store refuses, and KafkaUnavailable.
+    """
+    replayed, ended = replay_as_far(
+        conn, schema, reader, issuers, stretches, on_progress=on_progress
+    )
+    if ended is None:
+        return replayed
+    if isinstance(ended.cause, MessageUnreadable):
+        raise MessageUnreadable(
+            ended.message,
+            hint=f"Roll forward to offset {ended.offset}, or to one before it.",
+        ) from ended.cause
+    raise ended.cause
+
+
+def replay_as_far(
+    conn: Connection,
+    schema: str,
+    reader: LogReader,
+    issuers: IssuerRegistry,
+    stretches: Sequence[Stretch],
+    *,
+    on_progress: OnProgress,
+) -> tuple[Replayed, Unfoldable | None]:
+    """Do the same up to the first event that cannot be folded, and return which that is.
+
+    Every event before it is in the state then, and none behind it, as a projector leaves it.
     """
     replayed, done = Replayed(), 0
     for stretch in stretches:
         for batch in reader.between(stretch.start, stretch.end, BATCH_EVENTS):
-            events: list[LoggedEvent] = []
-            for record in batch.records:
-                try:
-                    found = read_record(record, stretch.epoch, issuers)
-                except MessageUnreadable as error:
-                    raise MessageUnreadable(
-                        f"the event at offset {record.offset} cannot be decoded: {error.message}",
-                        hint=f"Roll forward to offset {record.offset}, or to one before it.",
-                    ) from error
-                if isinstance(found, LoggedEvent):
-                    events.append(found)
-                elif isinstance(found, Skipped):
-                    replayed.skipped[found.reason] += 1
-            if events:
-                with conn.transaction():
-                    result = apply_batch(conn, schema, events, stretch.epoch)
-                replayed.applied += result.applied
-                replayed.rejected += result.rejected
+            events, unreadable = _decoded(batch.records, stretch.epoch, issuers, replayed)
+            refused = _apply(conn, schema, events, stretch.epoch, replayed)
+            if (ended := refused or unreadable) is not None:
+                return replayed, ended
             on_progress(done + batch.next_offset - stretch.start)
         done += stretch.end - stretch.start
-    return replayed
+    return replayed, None
+
+
+def _decoded(
+    records: Sequence[Record], epoch: int, issuers: IssuerRegistry, replayed: Replayed
+) -> tuple[list[LoggedEvent], Unfoldable | None]:
+    """Return the events up to the first that cannot be decoded, and that one."""
+    events: list[LoggedEvent] = []
+    for record in records:
+        try:
+            found = read_record(record, epoch, issuers)
+        except MessageUnreadable as error:
+            return events, Unfoldable(record.offset, error)
+        if isinstance(found, LoggedEvent):
+            events.append(found)
+        elif isinstance(found, Skipped):
+            replayed.skipped[found.reason] += 1
+    return events, None
+
+
+def _apply(
+    conn: Connection, schema: str, events: list[LoggedEvent], epoch: int, replayed: Replayed
+) -> Unfoldable | None:
+    """Apply the events up to the first that the store refuses; return that one."""
+    if not events:
+        return None
+    try:
+        with conn.transaction():
+            result = apply_batch(conn, schema, events, epoch)
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        if len(events) == 1:
+            return Unfoldable(events[0].offset, error)
+        middle = len(events) // 2
+        first = _apply(conn, schema, events[:middle], epoch, replayed)
+        return first or _apply(conn, schema, events[middle:], epoch, replayed)
+    replayed.applied += result.applied
+    replayed.rejected += result.rejected
+    return None

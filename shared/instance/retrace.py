@@ -113,7 +113,7 @@ def _last_restored(spans: Sequence[Span], target: int) -> Span | None:
 
 def _source_of(log: LogName, spans: Sequence[Span], span: Span, restored: Restored) -> int:
     """Return the offset whose state a restore put here."""
-    if restored.undo_of is not None:
+    if restored.source is None and restored.undo_of is not None:
         undone = [s for s in spans if s.restore_id == restored.undo_of]
         if not undone:
             raise Crossing(span)

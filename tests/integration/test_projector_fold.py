@@ -9,10 +9,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from backup_service.projector.session import UNSTORABLE
 from shared.errors import MessageUnreadable
 from shared.instance.digest import digest_schema
 from shared.instance.events import ProjectCreated, VaultCreated, encode
+from shared.instance.replay import UNSTORABLE
 from shared.instance.sample.load import load
 from shared.kafka import OutgoingMessage
 from shared.messages import CloudEvent

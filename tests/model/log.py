@@ -1,8 +1,8 @@
 """The log: which events count, and what a restore makes of the state.
 
 The model keeps the whole log from offset 0, so that it can say what the state is after a restore:
-what the source's log held at the position that the restore names; after an undo, what this log
-held at the undone restore's fence.
+what the source's log held at the position that the restore names; after an undo that names no
+source, what this log held at the undone restore's fence.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Model:
                     self._fold(logged)
 
     def _state_after(self, event: ev.Restored) -> State:
-        if event.undo_of is not None:
+        if event.source is None and event.undo_of is not None:
             return self.at(self._fences[event.undo_of]).state
         assert event.source is not None, "a restore has a source, or is an undo"
         name = (event.source.cluster_id, event.source.topic_id)
