@@ -25,6 +25,8 @@ from shared.instance.tables import LOG_POSITION, list_tables
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.05
+# A process that stands still with the locks in its hand has the server end its session.
+IDLE_MS = 10_000
 VACUUM_ENDS_MS = 1000
 _OLDER = """
 SELECT pid FROM pg_stat_activity a
@@ -110,6 +112,7 @@ def cut_over(
             ended += _end_holders(conn, live)
         try:
             with conn.transaction():
+                conn.execute(f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_MS}")
                 _lock_all(conn, live, lock_timeout_ms)
                 decide(conn)
                 _rename(conn, live, before)

@@ -10,7 +10,7 @@ from restore_service.context import RestoreContext
 from restore_service.staging import INSTANCE
 from restore_service.unseen import Unseen
 from shared.database import Connection
-from shared.errors import FenceTimeout, LogLost
+from shared.errors import FenceTimeout, Interrupted, LogLost
 from shared.instance.position import LogPosition, read_position, write_position
 from shared.kafka import LogIdentity
 
@@ -60,6 +60,8 @@ def wait_for_projector(
     aborted, a projector that was behind or down goes on from there. So the row is left alone
     while the projector has other restores before it: it would not know them after an abort, and
     apply what they made void. The cut-over replaces the row either way.
+
+    Raises Interrupted when another process ended the restore meanwhile: its fence is over.
     """
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
@@ -68,9 +70,15 @@ def wait_for_projector(
                 return True
         time.sleep(POLL_S)
     with context.transaction("raising the fence") as conn:
+        # Behind the append lock nobody ends this restore before the row is written.
+        context.store.lock_appends(conn)
+        if context.history.load(conn, restore_id).ended:
+            raise Interrupted("another process took this restore for dead, and ended it")
         found = read_position(conn, INSTANCE, lock=True)
         if _stands(found, fence):
             return True
+        if found.highest_fence_no >= fence.fence_no:
+            raise Interrupted(f"the fence {fence.fence_no} of this restore is over")
         if found.fenced or unseen.restores:
             return False
         write_position(

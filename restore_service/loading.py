@@ -29,6 +29,12 @@ from shared.messages.topics import INSTANCE_EVENTS
 # Gets the bytes read of the archive and the rows loaded so far, and may raise.
 OnLoaded = Callable[[int, int], None]
 _SPLIT_BYTES = 1 << 20
+# What is loaded goes to the disk in pieces of 256 KiB, and not all of it at the commit. A server
+# without a way to do that says so by its highest value.
+_FLUSH_EARLY = """
+SELECT set_config('backend_flush_after', least(max_val::int, 32)::text, true)
+FROM pg_settings WHERE name = 'backend_flush_after'
+"""
 
 
 def load_archive(
@@ -48,6 +54,7 @@ def load_archive(
 
     Raises what ``check_archive`` does, and RestoreNoSpace.
     """
+    conn.execute(_FLUSH_EARLY)
     with opened_archive(context, accepted.command, accepted.key) as archive:
         loader = _Loader(conn, schema, archive.header.schema_version, context.root)
         for part in read_ahead(archive.parts()):

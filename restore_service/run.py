@@ -75,8 +75,9 @@ class Run:
             restore = self.context.history.load(conn, self.id)
             if restore.cancel_requested:
                 raise Cancelled("the restore was cancelled")
-            if not restore.ended:
-                self._tell(conn, restore.names)
+            if restore.ended:
+                raise Interrupted("another process took this restore for dead, and ended it")
+            self._tell(conn, restore.names)
 
     def _tell(self, conn: Connection, names: dict[str, str]) -> None:
         """Publish how far it is, in a stream of its own: nothing is decided there."""

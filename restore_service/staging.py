@@ -140,12 +140,15 @@ def analyze(conn: Connection, schema: str) -> None:
 
 
 def drop_schema(conn: Connection, schema: str) -> None:
-    """Drop a staging, an old or a scratch schema and nothing outside of it.
+    """Drop a staging, an old or a scratch schema, if there is one, and nothing outside of it.
 
-    Raises RestoreFailedError when something outside depends on it.
+    Raises RestoreFailedError when something outside depends on it, and psycopg.Error when somebody
+    renames or drops it meanwhile.
     """
     if not any(kind.match(schema) for kind in (_STAGING, _BEFORE, _REHEARSAL)):
         raise ValueError(f"{schema} is neither a staging, nor an old, nor a scratch schema")
+    if schema not in _schemas_of_ours(conn):
+        return
     rows: list[Any] = conn.execute(
         "SELECT tablename FROM pg_tables WHERE schemaname = %s", (schema,)
     ).fetchall()
@@ -153,7 +156,9 @@ def drop_schema(conn: Connection, schema: str) -> None:
         if rows:
             names = sql.SQL(", ").join(sql.Identifier(schema, row[0]) for row in rows)
             conn.execute(sql.SQL("DROP TABLE {} RESTRICT").format(names))
-        conn.execute(sql.SQL("DROP SCHEMA IF EXISTS {} RESTRICT").format(sql.Identifier(schema)))
+        # Without IF EXISTS: a cut-over may have renamed it since its tables were found by this
+        # name. They are the instance's then, and this error is what keeps them.
+        conn.execute(sql.SQL("DROP SCHEMA {} RESTRICT").format(sql.Identifier(schema)))
     except psycopg.errors.DependentObjectsStillExist as error:
         raise RestoreFailedError(f"something outside depends on {schema}") from error
 
@@ -162,7 +167,8 @@ def drop_if_possible(conn: Connection, schema: str) -> bool:
     """Drop a staging, an old or a scratch schema; tell whether it is gone.
 
     Somebody reads it, or made something in it or on it: nothing waits for that, least of all a
-    fence. The next recovery tries again.
+    fence. The next recovery tries again. One that somebody renamed or dropped meanwhile is not ours
+    any more.
     """
     try:
         with conn.transaction():
@@ -173,6 +179,10 @@ def drop_if_possible(conn: Connection, schema: str) -> bool:
         RestoreFailedError,
         psycopg.errors.LockNotAvailable,
         psycopg.errors.InsufficientPrivilege,
+        psycopg.errors.InvalidSchemaName,
+        psycopg.errors.UndefinedTable,
+        # What PostgreSQL says of a row of its catalogue that another one changed first.
+        psycopg.errors.InternalError_,
     ) as error:
         log.warning("schema.not_dropped", schema=schema, reason=str(error))
         return False

@@ -19,6 +19,9 @@ Pool = ConnectionPool[Connection]
 
 LEAST_VERSION = 140_000
 
+# The last one is a session that the server ended because this process stood still in it.
+_LOST = (psycopg.OperationalError, PoolTimeout, psycopg.errors.IdleInTransactionSessionTimeout)
+
 # The first half of every advisory lock's key: locks of others cannot meet ours.
 LOCK_SPACE = 0x5EC2
 LIVENESS_SPACE = 0x5EC3
@@ -90,7 +93,7 @@ def postgres_faults(doing: str) -> Iterator[None]:
     """Raise lost and refused connections as PostgresUnavailable; other errors as they are."""
     try:
         yield
-    except (psycopg.OperationalError, PoolTimeout) as error:
+    except _LOST as error:
         raise PostgresUnavailable(
             f"PostgreSQL failed while {doing} ({type(error).__name__})"
         ) from error

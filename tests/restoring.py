@@ -136,6 +136,12 @@ class Restoring:
             found = read_position(conn, lock=True)
             write_position(conn, replace(found, **fence, highest_fence_no=number))  # type: ignore[arg-type]
 
+    def lower_row(self) -> None:
+        """Take the fence off the store's row, as the projector does at its end."""
+        with psycopg.connect(self.place.dsn("secryn_projector")) as conn:
+            nobody = {"fence_no": None, "fence_restore_id": None, "fence_offset": None}
+            write_position(conn, replace(read_position(conn, lock=True), **nobody))  # type: ignore[arg-type]
+
     def position(self) -> LogPosition:
         with psycopg.connect(self.place.dsn()) as conn:
             return read_position(conn)

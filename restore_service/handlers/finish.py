@@ -10,17 +10,12 @@ import structlog
 from restore_service import events as ev
 from restore_service.context import RestoreContext
 from restore_service.notice import notice_over
-from restore_service.staging import (
-    drop_if_possible,
-    leftover_schemas,
-    owner_connection,
-    staging_name,
-)
+from restore_service.staging import become_owner, drop_if_possible, staging_name
 from restore_service.voided import count_voided
 from serving.access.bootstrap import note_restored
 from shared.audit import AuditEntry
 from shared.crashpoints import CrashPoint
-from shared.database import postgres_faults
+from shared.database import Connection
 from shared.errors import (
     Cancelled,
     ConcurrencyConflict,
@@ -36,8 +31,8 @@ log = structlog.get_logger(__name__)
 COMPLETE_OPEN = CrashPoint("restore.complete.uncommitted")
 COMPLETED = CrashPoint("restore.complete.committed")
 GIVING_UP = CrashPoint("restore.abort.begun")
-STAGING_DROPPED = CrashPoint("restore.abort.staging_dropped")
 END_OPEN = CrashPoint("restore.abort.uncommitted")
+STAGING_DROPPED = CrashPoint("restore.abort.staging_dropped")
 END_RECORDED = CrashPoint("restore.abort.committed")
 
 
@@ -75,10 +70,12 @@ def complete_restore(
 
 
 def give_up(context: RestoreContext, restore_id: str, error: SecrynError, meta: EventMeta) -> None:
-    """Leave the instance as it was: drop the staging schema, lower the fence, say why.
+    """Leave the instance as it was: say why, lower the fence, drop the staging schema.
 
-    A restore that was cut over is completed instead: that decision was made. While PostgreSQL is
-    away nothing is decided; recovery at the next start does it.
+    All or nothing, and in this order: while a cut-over that another session is committing may still
+    make the staging schema the instance, no table of it is touched. A restore that was cut over is
+    completed instead: that decision was made. While PostgreSQL is away nothing is decided; recovery
+    at the next start does it.
     """
     while True:
         try:
@@ -100,11 +97,11 @@ def _give_up_once(
         complete_restore(context, restore_id, meta, None)
         return
     GIVING_UP.reach()
-    _drop_staging(context, restore_id)
-    STAGING_DROPPED.reach()
     if restore.ended:
         # Another process took this one for dead: it said so, and that is the end.
         log.warning("restore.ended_elsewhere", restore_id=restore_id, code=error.code)
+        with context.transaction("dropping the staging schema") as conn:
+            _drop_staging(conn, restore_id)
         return
     cancelled = isinstance(error, Cancelled)
     events: list[NewEvent] = []
@@ -121,18 +118,17 @@ def _give_up_once(
         )  # fmt: skip
         context.audit.record(conn, entry, meta.correlation_id)
         END_OPEN.reach()
+        # Whoever was cutting over has done it, and then this one did not come so far, or cannot.
+        _drop_staging(conn, restore_id)
+        STAGING_DROPPED.reach()
     END_RECORDED.reach()
     log.warning("restore.ended", restore_id=restore_id, code=error.code, reason=error.message)
 
 
-def _drop_staging(context: RestoreContext, restore_id: str) -> None:
-    with (
-        postgres_faults("dropping the staging schema"),
-        owner_connection(context.settings.postgres.dsn) as conn,
-    ):
-        staging = staging_name(restore_id)
-        if staging in leftover_schemas(conn)[0]:
-            drop_if_possible(conn, staging)
+def _drop_staging(conn: Connection, restore_id: str) -> None:
+    become_owner(conn)
+    drop_if_possible(conn, staging_name(restore_id))
+    conn.execute("RESET ROLE")
 
 
 def end_event(kind: str, restore_id: str, error: SecrynError) -> NewEvent:
