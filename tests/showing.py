@@ -53,6 +53,16 @@ def stored_backup(context: BackupContext, *more: NewEvent) -> str:
     return backup_id
 
 
+def waiting_backup(context: BackupContext) -> str:
+    """Make up a backup whose key waits, and whose file is there."""
+    backup_id = _made(context, _begun(), _created(context))
+    with context.pool.connection() as conn:
+        wait = context.keys.wait_of(UUID(backup_id), context.clock.now())
+        context.keys.deposit(conn, KEY, wait)
+    _store(context, backup_id)
+    return backup_id
+
+
 def _store(context: BackupContext, backup_id: str) -> None:
     writer = context.objects.create(object_name(backup_id))
     writer.write(CONTENT)
@@ -74,7 +84,7 @@ def _backups(context: BackupContext) -> dict[str, str]:
     found = {
         "asked": _made(context),
         "running": _made(context, _begun()),
-        "waiting": _made(context, _begun(), _created(context)),
+        "waiting": waiting_backup(context),
         "viewed": stored_backup(context),
         "damaged": stored_backup(
             context, NewEvent(bev.VERIFIED, {"outcome": damaged}), NewEvent(bev.HELD, hold)
@@ -86,11 +96,7 @@ def _backups(context: BackupContext) -> dict[str, str]:
         "purged": stored_backup(context, _purge(), NewEvent(bev.PURGED, {})),
     }
     context.progress.begin(found["running"])
-    with context.pool.connection() as conn:
-        wait = context.keys.wait_of(UUID(found["waiting"]), context.clock.now())
-        context.keys.deposit(conn, KEY, wait)
-    for name in ("waiting", "own"):
-        _store(context, found[name])
+    _store(context, found["own"])
     return found
 
 

@@ -51,28 +51,54 @@ def view_key(
 ) -> SealedKey:
     """Return the key sealed to the viewer.
 
-    Whoever asks holds the permission and has just proved who it is. An issuer on Kafka never gets
-    a key: a log keeps what it is given.
+    Whoever asks holds the permission and has just proved who it is; what this very request was
+    given before, it gets again without another proof. An issuer on Kafka never gets a key: a log
+    keeps what it is given.
 
     Raises KeyNotReady, KeyAlreadyViewed (with when and by whom), KeyExpired, KeyUnreadable,
     ConflictError for a backup that was encrypted to own recipients, AccessError, ProofNeeded.
     """
-    requester.require("view_key")
-    requester.require_proof(context.clock.now(), context.settings.access.proof_max_age_s)
-    try:
-        with postgres_faults("viewing the key"), context.pool.connection() as conn:
-            viewing = _view(context, conn, backup_id, command, requester)
-    except ConflictError as error:
-        entry = _entry(requester, backup_id, "failure", error.code)
-        context.record(entry, requester.correlation_id)
-        error.in_trail = True
-        raise
+    viewing = repeat_viewing(context, backup_id, command, requester)
+    if viewing is None:
+        requester.require_proof(context.clock.now(), context.settings.access.proof_max_age_s)
+        viewing = _take(context, backup_id, command, requester)
     VIEWED.reach()
     # The row first, committed, then the key: killed in between, the watch does it.
     # Nor may a fault here keep the answer back: nobody could ask for it a second time.
     context.keys.keks.destroy_or_later(UUID(backup_id))
     DESTROYED.reach()
     return {"backup_id": backup_id, "sealed_key": viewing.sealed.hex()}
+
+
+def repeat_viewing(
+    context: BackupContext, backup_id: str, command: ViewKey, requester: Requester
+) -> Viewing | None:
+    """Return what this very request was given, within the window; None for any other.
+
+    Whoever had the key has it: no new proof is asked for it, and a session may be another one by
+    now. Nothing is taken, and nothing is recorded. Raises AccessError.
+    """
+    requester.require("view_key")
+    with postgres_faults("viewing the key"), context.pool.connection() as conn:
+        viewer, now = _viewer(command, requester), context.clock.now()
+        return context.keys.repeat(conn, UUID(backup_id), viewer, now)
+
+
+def _take(
+    context: BackupContext, backup_id: str, command: ViewKey, requester: Requester
+) -> Viewing:
+    try:
+        with postgres_faults("viewing the key"), context.pool.connection() as conn:
+            return _view(context, conn, backup_id, command, requester)
+    except ConflictError as error:
+        entry = _entry(requester, backup_id, "failure", error.code)
+        context.record(entry, requester.correlation_id)
+        error.in_trail = True
+        raise
+
+
+def _viewer(command: ViewKey, requester: Requester) -> Viewer:
+    return Viewer(requester.name, command.request_id, command.recipient)
 
 
 def _view(
@@ -87,7 +113,7 @@ def _view(
     context.store.lock_appends(conn)
     backup = context.history.load(conn, backup_id)
     _check_waits(backup)
-    viewer = Viewer(requester.name, command.request_id, command.recipient)
+    viewer = _viewer(command, requester)
     viewing = context.keys.view(conn, UUID(backup_id), viewer, context.clock.now())
     if viewing.first:
         meta = EventMeta(requester.name, requester.correlation_id, str(command.request_id))

@@ -66,10 +66,14 @@ class Viewer:
 
 @dataclass(frozen=True)
 class Viewing:
-    """What a viewing gave: the key file sealed to the viewer; ``first`` is false for a repeat."""
+    """What a viewing gave: the key file sealed to the viewer, and until when it may be repeated.
+
+    ``first`` is false for a repeat.
+    """
 
     sealed: bytes
     first: bool
+    repeat_until: datetime
 
 
 class WaitingKeys:
@@ -167,38 +171,55 @@ class WaitingKeys:
         if row[0] is None:
             return self._view_again(conn, backup_id, viewer, now)
         key = self.keks.open(backup_id, bytes(row[0]))
+        until = now + self._repeat_window
         sealed = seal(key, [parse_recipient(viewer.recipient)])
         fingerprint = recipient_fingerprint(viewer.recipient)
         conn.execute(
             "UPDATE backup.waiting_keys SET sealed_waiting = NULL, sealed_viewed = %s, "
             "request_id = %s, recipient = %s, viewed_by = %s, viewed_at = %s, repeat_until = %s "
             "WHERE backup_id = %s",
-            (sealed, viewer.request_id, fingerprint, viewer.name, now, now + self._repeat_window,
-             backup_id),
-        )  # fmt: skip
-        return Viewing(sealed, first=True)
+            (sealed, viewer.request_id, fingerprint, viewer.name, now, until, backup_id),
+        )
+        return Viewing(sealed, True, until)
 
     def _view_again(
         self, conn: Connection, backup_id: UUID, viewer: Viewer, now: datetime
     ) -> Viewing:
+        repeated = self.repeat(conn, backup_id, viewer, now)
+        if repeated is not None:
+            return repeated
         row = conn.execute(
-            "SELECT sealed_viewed, request_id, recipient, viewed_by, viewed_at, repeat_until, "
-            "expired_at FROM backup.waiting_keys WHERE backup_id = %s",
+            "SELECT viewed_by, viewed_at, expired_at FROM backup.waiting_keys WHERE backup_id = %s",
             (backup_id,),
         ).fetchone()
         assert row is not None
-        sealed, request_id, recipient, viewed_by, viewed_at, repeat_until, expired_at = row
+        viewed_by, viewed_at, expired_at = row
         if viewed_at is None:
             at = "" if expired_at is None else f" at {_told(expired_at)}"
             raise KeyExpired(f"the key of {backup_id} expired{at}: nobody had viewed it")
-        same = request_id == viewer.request_id and hmac.compare_digest(
-            recipient, recipient_fingerprint(viewer.recipient)
-        )
-        if same and sealed is not None and now < repeat_until:
-            return Viewing(bytes(sealed), first=False)
         raise KeyAlreadyViewed(
             f"the key of {backup_id} was viewed by {viewed_by} at {_told(viewed_at)}"
         )
+
+    def repeat(
+        self, conn: Connection, backup_id: UUID, viewer: Viewer, now: datetime
+    ) -> Viewing | None:
+        """Return what this very request was given, as long as it may be; None for any other.
+
+        It takes nothing: a key that waits goes on waiting.
+        """
+        row = conn.execute(
+            "SELECT sealed_viewed, recipient, repeat_until FROM backup.waiting_keys "
+            "WHERE backup_id = %s AND request_id = %s AND sealed_viewed IS NOT NULL "
+            "AND repeat_until > %s",
+            (backup_id, viewer.request_id, now),
+        ).fetchone()
+        if row is None:
+            return None
+        sealed, recipient, until = row
+        if not hmac.compare_digest(recipient, recipient_fingerprint(viewer.recipient)):
+            return None
+        return Viewing(bytes(sealed), False, until)
 
     def forget(self, conn: Connection, backup_id: UUID, request_id: UUID) -> bool:
         """End the repeating of a viewing early; tell whether there was one of that request."""

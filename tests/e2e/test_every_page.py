@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,32 +14,19 @@ from playwright.sync_api import Browser, Page, Route
 from tests.accessing import HASHER, PASSWORD
 from tests.callers import BOOTSTRAP_TOKEN, House
 from tests.manybackups import insert
+from tests.openhouse import Site, opened, say_of_the_log
 from tests.plugins.postgres import TestPostgres
-from tests.serving_api import board_of, served
 from tests.showing import MARKUP, show_everything, stored_backup
 from tests.visiting import DESK, PHONE, Visitor, window
 
 LOOKS = [(DESK, "light"), (PHONE, "dark")]
-STATUS = {
-    "position": 1234, "high_watermark": 1234, "log_lost": False, "lag": 0, "epoch": 1,
-    "fenced": False,
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Site:
-    """The pages of a house, at their addresses, and what there is to be seen."""
-
-    house: House
-    where: tuple[str, str]
-    ids: dict[str, str]
 
 
 @pytest.fixture(scope="module")
 def no_log() -> Iterator[None]:
     """There is no Kafka here: what the pages say of the log is said by the test."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("backup_service.web.backups.show_status", lambda *_: STATUS)
+        say_of_the_log(patch)
         yield
 
 
@@ -61,17 +46,6 @@ def empty_site(
     house = House.create(postgres, tmp_path_factory.mktemp("empty"), empty=True)
     with house.stack, opened(house) as where:
         yield Site(house, where, {})
-
-
-@contextmanager
-def opened(house: House) -> Iterator[tuple[str, str]]:
-    """Serve both applications of a house."""
-    backup, restore = house.backup, house.restoring.context
-    with (
-        served(house.apps["backup"], board_of(backup), backup.settings.http) as backup_url,
-        served(house.apps["restore"], board_of(restore), restore.settings.http) as restore_url,
-    ):
-        yield backup_url, restore_url
 
 
 MANY = 10_000

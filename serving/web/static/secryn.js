@@ -29,8 +29,11 @@
       });
     });
     window.addEventListener("pagehide", forget);
-    window.setTimeout(() => { window.removeEventListener("beforeunload", ask); window.location.reload(); },
-      Number(box.dataset.seconds) * 1000);
+    // By the clock, too: a timer stands still while a machine sleeps.
+    const left = Number(box.dataset.seconds) * 1000, end = Date.now() + left;
+    const over = () => { window.removeEventListener("beforeunload", ask); forget(); window.location.reload(); };
+    window.setTimeout(over, left);
+    document.addEventListener("visibilitychange", () => { if (Date.now() > end) { over(); } });
   };
 
   // A key file is read here, into the field: it is sent like one that was pasted.
