@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 from uuid import uuid4
@@ -19,10 +21,12 @@ from backup_service.handlers.configure import configure, confirm, show_configura
 from backup_service.handlers.run_schedule import seed_of
 from backup_service.retention.policy import RetentionPolicy
 from backup_service.schedule.view import SHOWN_RUNS, show_schedule
+from backup_service.web.forms import RULES, TEXT_RULES, retention_of, schedule_of
+from backup_service.web.words import RULES as RULE_WORDS
 from serving.caller import requires
 from serving.requester import http_requester
 from serving.web.frame import Frame
-from shared.errors import SecrynError, UsageError
+from shared.errors import ConfigurationChanged, SecrynError
 from shared.standing.ticks import next_runs
 
 WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -33,20 +37,8 @@ FREQUENCIES: Final = {
     "monthly": "Every month",
     "cron": "By a cron expression",
 }
-# The rules as sentences around a field; those that the setting knows are shown.
-RULES: Final = {
-    "keep_last": ("Keep the newest", "backups; older ones may go"),
-    "older_than_days": ("Let backups go that are older than", "days"),
-    "keep_within": ("But keep all of the last", "such as 14d or 1y6m"),
-    "keep_hourly": ("and one an hour, of the last", "hours"),
-    "keep_daily": ("and one a day, of the last", "days"),
-    "keep_weekly": ("and one a week, of the last", "weeks"),
-    "keep_monthly": ("and one a month, of the last", "months"),
-    "keep_yearly": ("and one a year, of the last", "years"),
-}
-TEXT_RULES: Final = frozenset({"keep_within", "zone"})
-# Each is of one frequency alone.
-_OF_FREQUENCY: Final = {"weekday": "weekly", "day": "monthly", "cron": "cron"}
+# So many are named of those that would go; the rest is counted.
+MOST_NAMED: Final = 100
 
 
 def add_schedule_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> None:
@@ -60,21 +52,28 @@ def add_schedule_pages(pages: Blueprint, context: BackupContext, frame: Frame) -
         judged: dict[str, Any] | None = None,
     ) -> str:
         present = show_schedule(context)
-        kept = show_configuration(context, standing_model("retention"))
+        kept = show_configuration(context, RetentionPolicy)
+        # A form that is shown again decides on what its reader saw, and not on what came since.
+        seen = request.form.get("etag", "")
         return render_template(
             "schedule/page.html",
             present=present,
             value=schedule if schedule is not None else present["value"],
+            etag=present["etag"] if schedule is None else seen,
+            paused_until=_paused_until(context, present["value"]),
             runs=runs if runs is not None else present["next_runs"],
             proposed=runs is not None,
             kept=kept,
+            kept_etag=kept["etag"] if retention is None else seen,
             rules={name: text for name, text in RULES.items() if name in kept["value"]},
             rule_values=retention if retention is not None else kept["value"],
-            judged=judged,
+            judged=None if judged is None else _named(judged),
             error=error,
+            overtaken=isinstance(error, ConfigurationChanged),
             frequencies=FREQUENCIES,
             weekdays=WEEKDAYS,
             text_rules=TEXT_RULES,
+            rule_words=RULE_WORDS,
         )
 
     @pages.get("/schedule")
@@ -85,8 +84,9 @@ def add_schedule_pages(pages: Blueprint, context: BackupContext, frame: Frame) -
     @pages.post("/schedule")
     @requires("configure")
     def change_schedule() -> BaseResponse:
-        value = schedule_of(request.form)
+        value: Mapping[str, Any] = request.form
         try:
+            value = schedule_of(request.form, show_configuration(context, Schedule)["value"])
             proposed = Schedule.read(value)
             if request.form.get("do") == "look":
                 return make_response(page(schedule=value, runs=_runs(context, proposed)))
@@ -99,7 +99,8 @@ def add_schedule_pages(pages: Blueprint, context: BackupContext, frame: Frame) -
     @requires("configure")
     def change_retention() -> BaseResponse:
         try:
-            value = retention_of(request.form)
+            present = show_configuration(context, RetentionPolicy)["value"]
+            value = retention_of(request.form, present)
             if request.form.get("do") == "look":
                 judged = preview_retention(context, RetentionPolicy.read(value))
                 return make_response(page(retention=value, judged=judged))
@@ -119,41 +120,23 @@ def add_schedule_pages(pages: Blueprint, context: BackupContext, frame: Frame) -
         return redirect(f"{frame.prefix}/schedule", 303)
 
 
-def schedule_of(form: Mapping[str, str]) -> dict[str, Any]:
-    """Return the schedule that a form describes: what is not of its frequency is left out."""
-    frequency = form.get("frequency", "daily")
-    value: dict[str, Any] = {
-        "enabled": form.get("enabled") == "on",
-        "frequency": frequency,
-        "at": form.get("at", "").strip() or "02:00",
-        "zone": form.get("zone", "").strip() or "UTC",
-        "missed": form.get("missed", "run"),
-        "skip_if_unchanged": form.get("skip_if_unchanged") == "on",
-        "recipients": form.get("recipients", "").split(),
-    }
-    for name, only in _OF_FREQUENCY.items():
-        text = form.get(name, "").strip()
-        if frequency == only and text:
-            value[name] = _number("day of the month", text) if name == "day" else text
-    if form.get("after_events", "").strip():
-        value["after_events"] = _number("number of events", form["after_events"].strip())
-    return value
-
-
-def retention_of(form: Mapping[str, str]) -> dict[str, Any]:
-    """Return the rules that a form sets: an empty field is no rule. Raises UsageError."""
-    typed = {name: form.get(name, "").strip() for name in (*RULES, "zone")}
+def _named(judged: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what would go by name, the oldest first; and by which rules the others stay."""
+    goes = [found for found in reversed(judged["backups"]) if found["verdict"] == "purge"]
+    stays = Counter(found["rule"] for found in judged["backups"] if found["verdict"] == "keep")
     return {
-        name: text if name in TEXT_RULES else _number(" ".join(RULES[name]), text)
-        for name, text in typed.items()
-        if text
+        "purge": judged["purge"],
+        "keep": judged["keep"],
+        "goes": goes[:MOST_NAMED],
+        "more": len(goes) - len(goes[:MOST_NAMED]),
+        "stays": stays.most_common(),
     }
 
 
-def _number(what: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise UsageError(f"{text[:20]!r} is no whole number: {what}")
-    return int(text)
+def _paused_until(context: BackupContext, value: Mapping[str, Any]) -> datetime | None:
+    """Return until when the schedule that is set is paused; None when it is not."""
+    resumes = Schedule.read(value).resumes_at
+    return resumes if resumes is not None and resumes > context.clock.now() else None
 
 
 def _decision() -> dict[str, Any]:
@@ -165,8 +148,8 @@ def _decision() -> dict[str, Any]:
     }
 
 
-def _configure(context: BackupContext, name: str, value: dict[str, Any]) -> None:
-    command = parse_configure(standing_model(name), _decision() | {"value": value})
+def _configure(context: BackupContext, name: str, value: Mapping[str, Any]) -> None:
+    command = parse_configure(standing_model(name), _decision() | {"value": dict(value)})
     configure(context, command, http_requester())
 
 

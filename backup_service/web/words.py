@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from backup_service.retention.evaluate import Rule
 from backup_service.run import Step
 
 STATES: Final = {
@@ -25,6 +26,26 @@ KEYS: Final = {
     "expired": ("bad", "Expired"),
     "gone": ("bad", "Gone"),
     "destroyed": ("off", "Destroyed with it"),
+}
+# By which rule of retention a backup goes or stays.
+RULES: Final = {
+    Rule.OVER_LAST: "it is not among the newest that are kept",
+    Rule.OLDER_THAN: "it is older than the days that are set",
+    Rule.HELD: "somebody holds it",
+    Rule.IN_USE: "a restore or a download uses it",
+    Rule.UNDO_WINDOW: "a restore from it can still be undone",
+    Rule.NEWEST: "it is the newest that can be opened",
+    Rule.KEY_WAITS: "its key waits to be viewed",
+    Rule.NOTHING_COUNTS: "nothing else could be opened",
+    Rule.KEEP_WITHIN: "it is of the time in which all are kept",
+    Rule.KEEP_HOURLY: "it is the one of its hour",
+    Rule.KEEP_DAILY: "it is the one of its day",
+    Rule.KEEP_WEEKLY: "it is the one of its week",
+    Rule.KEEP_MONTHLY: "it is the one of its month",
+    Rule.KEEP_YEARLY: "it is the one of its year",
+    Rule.WITHIN_LIMITS: "no limit names it",
+    Rule.UNCONFIRMED: "the rules wait for a confirmation",
+    Rule.PAUSED: "the rules are paused",
 }
 STEPS: Final = {
     Step.STORE: "Waiting until everything written so far is stored",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
@@ -50,6 +51,36 @@ def test_a_schedule_shows_its_next_ten_runs_before_it_is_saved(admin: Visitor, l
     page.get_by_label("Make backups by schedule").uncheck()
     page.get_by_role("button", name="Save the schedule").click()
     assert page.get_by_text("backups are made by hand alone").is_visible()
+
+
+def test_saving_the_form_leaves_what_it_does_not_show(admin: Visitor, live: Live) -> None:
+    settings = live.services.configuration
+
+    def setting(name: str) -> dict[str, Any]:
+        return dict(settings.get(name)["value"])
+
+    def change(name: str, value: dict[str, Any]) -> None:
+        settings.set(name, value, "*", "a test")
+
+    before = {name: setting(name) for name in ("schedule", "retention")}
+    hidden = {"jitter_s": 600, "after_events_pause_s": 120, "paused_until": "2099-01-01"}
+    change("schedule", before["schedule"] | hidden)
+    change("retention", before["retention"] | {"zone": "Europe/Berlin"})
+    try:
+        page = admin.see("/admin/schedule")
+        page.get_by_label("At", exact=True).fill("04:20")
+        page.get_by_role("button", name="Save the schedule").click()
+        page.wait_for_url("**/admin/schedule")
+        assert setting("schedule") == before["schedule"] | hidden | {"at": "04:20"}
+        page.get_by_label("Keep the newest").fill("500")
+        page.get_by_role("button", name="Save the rules").click()
+        page.wait_for_url("**/admin/schedule#retention")
+        kept = {"zone": "Europe/Berlin", "keep_last": 500}
+        assert setting("retention") == before["retention"] | kept
+        admin.check()
+    finally:
+        for name, value in before.items():
+            change(name, value)
 
 
 def test_what_is_refused_stays_in_the_form(admin: Visitor) -> None:
