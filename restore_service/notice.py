@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from restore_service import events as ev
 from restore_service.events import Restore
@@ -14,19 +15,24 @@ from shared.messages.topics import RESTORE_EVENTS
 POLL_S = 0.2
 
 
-def give_notice(run: Run) -> None:
-    """Tell that the restore begins, and when; then wait until that moment.
+def give_notice(
+    run: Run, lead_s: int, check_planned: Callable[[datetime], None] = lambda _: None
+) -> None:
+    """Tell that the restore or the undo begins, and when; then wait until that moment.
 
-    Without a text in the settings nothing is told. Raises Cancelled, Interrupted.
+    Without a text in the settings nothing is told. ``check_planned`` gets the moment before anybody
+    is told of it, and may raise. Raises Cancelled, Interrupted.
     """
     settings = run.context.settings.restore
     if settings.notice_text is None:
         return
-    planned = datetime.now(UTC) + timedelta(seconds=settings.notice_lead_s)
+    clock = run.context.clock
+    planned = clock.now() + timedelta(seconds=lead_s)
+    check_planned(planned)
     notice = {"text": settings.notice_text, "planned_at": planned.isoformat()}
     run.step(Step.NOTICE)
     run.note(ev.NOTICE_GIVEN, {"notice": notice})
-    while datetime.now(UTC) < planned:
+    while clock.now() < planned:
         run.look()
         time.sleep(POLL_S)
 

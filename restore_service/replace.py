@@ -53,10 +53,17 @@ def check_no_other(run: Run, conn: Connection) -> None:
         raise RestoreInProgress(f"the fence of restore {owner} is open")
 
 
-def raise_fence(run: Run, backup_id: UUID, *, cancel_backup: bool = False) -> Fence:
+def raise_fence(
+    run: Run,
+    backup_id: UUID,
+    *,
+    cancel_backup: bool = False,
+    check_time: Callable[[], None] = lambda: None,
+) -> Fence:
     """Append Started behind every running backup, and wait until it stands on the log.
 
-    A running backup is waited for, or asked to be given up.
+    A running backup is waited for, or asked to be given up. ``check_time`` is called behind that
+    wait, right before the fence, and may raise.
 
     Raises BackupInProgress, FenceTimeout, Cancelled, Interrupted, and what the parts raise.
     """
@@ -69,6 +76,7 @@ def raise_fence(run: Run, backup_id: UUID, *, cancel_backup: bool = False) -> Fe
             _cancel_running_backup(run)
 
     with exclusive_guard(dsn, settings.guard_wait_s, run.look, busy):
+        check_time()
         run.step(Step.FENCE)
         with context.transaction("reading the position") as conn:
             present = present_position(conn)

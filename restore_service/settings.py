@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -64,15 +64,19 @@ class RestoreSettings(Section):
     )
     windows: tuple[str, ...] = Field(
         default=(),
-        description="When a restore may begin without a reason: `mon-fri 22:00-05:00`. None: always.",
+        description="When a restore may replace the instance without a reason: "
+        "`mon-fri 22:00-05:00`. None: always. An undo may at any time.",
     )
     window_zone: str = Field(default="UTC", description="IANA time zone of the windows.")
     notice_text: str | None = Field(
         default=None, min_length=1, max_length=2000,
-        description="Told to the platforms before a restore begins, and when it is over.",
+        description="Told to the platforms before a restore or an undo begins, and when it is over.",
     )  # fmt: skip
     notice_lead_s: int = Field(
         default=0, ge=0, le=86_400, description="How long before the restore that is told."
+    )
+    undo_notice_lead_s: int = Field(
+        default=0, ge=0, le=3600, description="The same, before an undo: it is often urgent."
     )
     approval_ttl_s: int = Field(
         default=86_400, ge=1,
@@ -95,6 +99,11 @@ class RestoreSettings(Section):
     def _zone(cls, name: str) -> str:
         zone_of(name)
         return name
+
+    def begins_at(self, asked_at: datetime) -> datetime:
+        """Return when a restore begins at the earliest: a notice goes before it."""
+        lead_s = 0 if self.notice_text is None else self.notice_lead_s
+        return asked_at + timedelta(seconds=lead_s)
 
     def in_window(self, moment: datetime) -> bool:
         """Tell whether a restore may begin at ``moment`` without a reason."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from restore_service import events as ev
@@ -12,12 +11,13 @@ from restore_service.commands import RestoreInstance
 from restore_service.context import AcceptedRestore, RestoreContext
 from restore_service.handlers.finish import end_event
 from restore_service.requests import Request, Terms, known_request, store_request
+from restore_service.timing import check_window
 from serving.requester import Requester
 from shared.archive.age import recipient_fingerprint
 from shared.archive.keyfile import KeyFile
 from shared.audit import AuditEntry
 from shared.database import Connection
-from shared.errors import Cancelled, ConflictError, OutsideWindow
+from shared.errors import Cancelled, ConflictError
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.topics import RESTORE_EVENTS
 
@@ -63,7 +63,7 @@ def request_restore(
         found = terms_of(context, conn, command, requester, upload_sha256)
         if not found.waits:
             # One that waits begins later: its start asks.
-            check_window(context, command)
+            check_asked_window(context, command)
         return found
 
     request = Request("restore.run", restore_id, data, accepted, command.reason, details, terms)
@@ -75,13 +75,10 @@ def fingerprint_of(key: KeyFile) -> str:
     return recipient_fingerprint(key.identity.to_recipient().encode())
 
 
-def check_window(context: RestoreContext, command: RestoreInstance) -> None:
-    """Raise OutsideWindow where a restore may not begin now without a reason."""
+def check_asked_window(context: RestoreContext, command: RestoreInstance) -> None:
+    """Raise OutsideWindow where what is asked for now may not begin then without a reason."""
     settings = context.settings.restore
-    if command.outside_window is None and not settings.in_window(datetime.now(UTC)):
-        raise OutsideWindow(
-            f"restores begin in the windows {', '.join(settings.windows)} ({settings.window_zone})"
-        )
+    check_window(settings, command.outside_window, settings.begins_at(context.clock.now()))
 
 
 def cancel_restore(

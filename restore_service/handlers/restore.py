@@ -8,7 +8,9 @@ nothing left. The cut-over's transaction is the decision; behind it there is onl
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
 from uuid import UUID
 
 from restore_service import events as ev
@@ -41,6 +43,7 @@ from restore_service.staging import (
     prepare_takeover,
     staging_name,
 )
+from restore_service.timing import check_window
 from shared.crashpoints import CrashPoint
 from shared.database import Connection, postgres_faults
 from shared.instance.digest import InstanceDigest
@@ -51,17 +54,27 @@ LOAD_OPEN = CrashPoint("restore.load.uncommitted")
 STAGED = CrashPoint("restore.load.committed")
 REPLAYED = CrashPoint("restore.replay.committed")
 PREPARED = CrashPoint("restore.prepare.committed")
+_LATE: Final = (
+    "Begin earlier in the window (`secryn restore rehearse` says how long it takes), or give a "
+    "reason: `--outside-window REASON`."
+)
 
 
 def restore_instance(run: Run, accepted: AcceptedRestore) -> None:
     """Replace the instance by an archive. What it raises ends the restore."""
     _check(run, accepted)
     checked, proof = _load(run, accepted)
-    give_notice(run)
+    in_window = _window_of(run, accepted)
+    give_notice(run, run.context.settings.restore.notice_lead_s, in_window)
     # It took a while: what stands in the way since then is named before the fence, too.
     _check_store(run)
     cancel_backup = accepted.command.running_backup == "cancel"
-    fence = raise_fence(run, UUID(checked.facts["backup_id"]), cancel_backup=cancel_backup)
+    fence = raise_fence(
+        run,
+        UUID(checked.facts["backup_id"]),
+        cancel_backup=cancel_backup,
+        check_time=lambda: in_window(run.context.clock.now()),
+    )
     way = _way(run, accepted, checked, fence.offset)
     _prepare(run, fence, way, proof)
     source = LogSource(
@@ -88,6 +101,12 @@ def _check(run: Run, accepted: AcceptedRestore) -> None:
     run.step(Step.CHECK)
     check_target(run.context, accepted.command)
     _check_store(run)
+
+
+def _window_of(run: Run, accepted: AcceptedRestore) -> Callable[[datetime], None]:
+    """Return what checks a moment: the load, the notice and a running backup take their time."""
+    settings, reason = run.context.settings.restore, accepted.command.outside_window
+    return lambda moment: check_window(settings, reason, moment, _LATE)
 
 
 def _check_store(run: Run) -> None:

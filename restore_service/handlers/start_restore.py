@@ -11,7 +11,7 @@ from restore_service.commands import ApprovedRestore, StartRestore
 from restore_service.context import AcceptedRestore, RestoreContext
 from restore_service.events import Restore
 from restore_service.handlers.expire_waiting import expired
-from restore_service.handlers.request_restore import check_window, fingerprint_of
+from restore_service.handlers.request_restore import check_asked_window, fingerprint_of
 from restore_service.requests import STORED, check_none_runs
 from serving.requester import Requester
 from shared.archive.keyfile import KeyFile
@@ -65,7 +65,7 @@ def _check_again(context: RestoreContext, restore: Restore, asked: ApprovedResto
     """Check everything as it is now, and that the key is the one that was approved."""
     check_target(context, asked)
     try:
-        check_window(context, asked)
+        check_asked_window(context, asked)
     except OutsideWindow as error:
         hint = "Wait for the window: a reason to begin outside of it is asked for and approved too."
         raise OutsideWindow(error.message, hint=hint) from None

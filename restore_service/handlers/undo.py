@@ -12,6 +12,7 @@ from restore_service.context import AcceptedUndo, RestoreContext
 from restore_service.dependents import check_dependents
 from restore_service.events import Restore
 from restore_service.fence import Fence, staged_position
+from restore_service.notice import give_notice
 from restore_service.replace import (
     check_no_other,
     complete,
@@ -40,6 +41,9 @@ def undo_restore(run: Run, accepted: AcceptedUndo) -> None:
     undone = _check(run, accepted)
     kept = catch_up(run, undone)
     _note_checked(run, undone, kept)
+    give_notice(run, run.context.settings.restore.undo_notice_lead_s)
+    # It may have taken a while: what stands in the way since then is named before the fence, too.
+    _check_kept(run, undone)
     backup_id = UUID(undone.facts["backup_id"])
     fence = raise_fence(run, backup_id)
     _prepare(run, undone, fence)
@@ -85,15 +89,20 @@ def _check(run: Run, accepted: AcceptedUndo) -> Restore:
     context, command = run.context, accepted.command
     run.step(Step.CHECK_KEPT)
     check_target(context, command)
-    with context.transaction("checking the store") as conn:
+    with context.transaction("looking for the last restore") as conn:
+        undone = find_undoable(context, conn, command.restore_id)
+    _check_kept(run, undone)
+    return undone
+
+
+def _check_kept(run: Run, undone: Restore) -> None:
+    kept = before_name(undone.restore_id)
+    with run.context.transaction("checking the store") as conn:
         check_no_other(run, conn)
         check_store(conn)
-        undone = find_undoable(context, conn, command.restore_id)
-        kept = before_name(undone.restore_id)
         if kept not in leftover_schemas(conn)[1]:
             raise NotUndoable(f"the schema {kept} is gone")
         check_dependents(conn, kept)
-    return undone
 
 
 def _note_checked(run: Run, undone: Restore, kept: Kept) -> None:
@@ -101,6 +110,8 @@ def _note_checked(run: Run, undone: Restore, kept: Kept) -> None:
         "undo_of": undone.restore_id,
         "backup_id": undone.facts["backup_id"],
         "kept": kept.facts,
+        # It asks for no window: whoever looks back sees when it was.
+        "in_window": run.context.settings.restore.in_window(run.context.clock.now()),
     }
     run.note(ev.CHECKED, {"checks": checks})
 

@@ -131,7 +131,7 @@ def _shown(context: RestoreContext, preview: dict[str, Any]) -> dict[str, Any]:
         "most_shown": SHOWN,
         "expected": next((e for found in rehearsals if (e := found.get("estimate"))), None),
         "approval": policy.required,
-        "in_window": settings.in_window(now),
+        "in_window": settings.in_window(settings.begins_at(now)),
         "windows": settings.windows,
         "window_zone": settings.window_zone,
         "undo_s": settings.undo_window_s,

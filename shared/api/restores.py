@@ -92,6 +92,7 @@ class UndoChecks(TypedDict):
     undo_of: Id
     backup_id: Id
     kept: NotRequired[KeptState]
+    in_window: NotRequired[bool]
 
 
 class RolledForward(TypedDict):

@@ -109,6 +109,12 @@ def test_outside_of_the_window_it_takes_a_reason_and_notice_is_given_and_ended(
         ended = plain(services.restores.wait(asked["restore_id"]))
         assert (ended["state"], ended["outside_window"]) == ("restored", "it cannot wait")
         assert ended["duration_s"] > 2
+        # An undo asks for no window, and tells of itself at once.
+        undo = services.restores.undo(target_instance_id=services.instance_id, reason="a test")
+        undone = plain(services.restores.wait(undo["restore_id"]))
+        assert (undone["state"], undone["checks"]["in_window"]) == ("restored", False)
+        assert undone["notice"]["text"] == "Secrets cannot be changed for a moment."
+        assert undone["duration_s"] < ended["duration_s"]
         asked = services.restores.start(**wanted, outside_window="it cannot wait")
         services.restores.cancel(asked["restore_id"])
         cancelled = services.restores.wait(asked["restore_id"])
@@ -118,5 +124,8 @@ def test_outside_of_the_window_it_takes_a_reason_and_notice_is_given_and_ended(
     assert first.index(ev.NOTICE_GIVEN) < first.index(ev.CUT_OVER) < first.index(ev.NOTICE_OVER)
     # Whoever waits for more than a second is told how far it is, too.
     assert ev.PROGRESSED in first[first.index(ev.NOTICE_GIVEN) : first.index(ev.CUT_OVER)]
+    of_undo = [kind for kind, restore_id in told if restore_id == undone["restore_id"]]
+    assert of_undo.index(ev.NOTICE_GIVEN) < of_undo.index(ev.CUT_OVER)
+    assert of_undo.count(ev.NOTICE_GIVEN) == of_undo.count(ev.NOTICE_OVER) == 1
     second = [kind for kind, restore_id in told if restore_id == asked["restore_id"]]
     assert (ev.NOTICE_GIVEN in second) == (ev.NOTICE_OVER in second)
