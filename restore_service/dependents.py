@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shared.database import Connection
 from shared.errors import DependentObjects
-from shared.instance.migrate import newest_version, tables_of_version
+from shared.instance.migrate import indexes_of_version, newest_version, tables_of_version
 from shared.instance.tables import LOG_POSITION
 
 _OUTSIDE = """
@@ -64,11 +64,40 @@ WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S')
 UNION
 SELECT 'function ' || p.oid::regprocedure::text
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = %(schema)s
+UNION
+SELECT 'index ' || c.oid::regclass::text
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relkind IN ('i', 'I') AND NOT c.relname = ANY(%(indexes)s)
+UNION
+SELECT 'rule ' || rulename || ' on ' || ev_class::regclass::text
+FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p')
+UNION
+SELECT 'statistics object ' || s.stxnamespace::regnamespace || '.' || s.stxname
+FROM pg_statistic_ext s JOIN pg_class c ON c.oid = s.stxrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %(schema)s
+UNION
+SELECT pg_describe_object(classid, objid, objsubid)
+FROM pg_depend JOIN pg_namespace n ON n.oid = refobjid
+WHERE refclassid = 'pg_namespace'::regclass AND n.nspname = %(schema)s
+  AND classid IN ('pg_type'::regclass, 'pg_collation'::regclass, 'pg_operator'::regclass,
+    'pg_opclass'::regclass, 'pg_opfamily'::regclass, 'pg_conversion'::regclass,
+    'pg_ts_config'::regclass, 'pg_ts_dict'::regclass, 'pg_ts_parser'::regclass,
+    'pg_ts_template'::regclass, 'pg_extension'::regclass)
+UNION
+SELECT 'type ' || t.oid::regtype::text
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_type t ON t.typrelid = c.oid
+WHERE n.nspname = %(schema)s AND c.relkind = 'c'
 """
 
 
 def check_dependents(conn: Connection, schema: str) -> None:
     """Refuse to go on while something depends on ``schema`` from outside, or lies in it unknown.
+
+    What an operator added to the tables themselves, an index say, is named and not copied: made
+    anew while everybody is held it takes its time in the size of the table, and a unique one may
+    not hold for the rows that come.
 
     A function whose body is a string is not known to depend on anything (PostgreSQL manual,
     "Dependency Tracking"): it finds the new tables by their names.
@@ -81,6 +110,8 @@ def check_dependents(conn: Connection, schema: str) -> None:
     ):
         found |= {row[0] for row in conn.execute(_SCHEMA_PUBLICATIONS, {"schema": schema})}
     known = [*tables_of_version(newest_version()), LOG_POSITION]
-    found |= {row[0] for row in conn.execute(_INSIDE, {"schema": schema, "known": known})}
+    indexes = [*indexes_of_version(newest_version())]
+    names = {"schema": schema, "known": known, "indexes": indexes}
+    found |= {row[0] for row in conn.execute(_INSIDE, names)}
     if found:
         raise DependentObjects(f"these depend on the store: {', '.join(sorted(found))}")

@@ -8,11 +8,24 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
+import structlog
 
+from restore_service.commands import ArchiveTask
+from restore_service.context import RestoreContext
+from restore_service.rollforward import RECEIPT_SUFFIX
 from restore_service.settings import RestoreSettings
 from restore_service.staging import INSTANCE
+from shared.archive.receipt import read_receipt
 from shared.database import Connection
-from shared.errors import RestoreNoSpace
+from shared.errors import (
+    ObjectNotFound,
+    ReceiptInvalid,
+    RestoreNoSpace,
+    SignerUntrusted,
+    UnavailableError,
+)
+
+log = structlog.get_logger(__name__)
 
 # A table with its indexes takes 1.4 times its COPY data (docs/decisions/restore-space.md).
 STORED_PER_COPIED: Final = 1.5
@@ -34,9 +47,28 @@ def measure_space(conn: Connection, settings: RestoreSettings) -> dict[str, Any]
     }
 
 
-class SpaceWatch:
-    """Whether a load fits, asked as it grows: how large it becomes is known at its end alone.
+def copy_bytes_of(context: RestoreContext, command: ArchiveTask) -> int | None:
+    """Return how much COPY data the archive holds, as its receipt says; None where none does.
 
+    An uploaded file has no receipt beside it, and a receipt that nobody trusts says nothing.
+    """
+    if command.backup_id is None:
+        return None
+    backup_id, signers = str(command.backup_id), context.trusted_signers
+    name = f"{backup_id}{RECEIPT_SUFFIX}"
+    try:
+        found = read_receipt(context.backups, name, backup_id, signers, command.trust_signer)
+    except (ObjectNotFound, ReceiptInvalid, SignerUntrusted, UnavailableError) as error:
+        log.info("restore.size_untold", backup_id=backup_id, code=error.code)
+        return None
+    copy_bytes = found.facts.get("copy_bytes")
+    return copy_bytes if isinstance(copy_bytes, int) else None
+
+
+class SpaceWatch:
+    """Whether a load fits: asked before it begins, and again as it grows.
+
+    How large it becomes its receipt says; without one that is known at its end alone.
     ``times`` is how often there has to be room for it. Where PostgreSQL's disk cannot be seen from
     here nothing is refused, and the facts say so.
     """
@@ -49,20 +81,29 @@ class SpaceWatch:
         self._times = times
         self._measured = measure_space(conn, settings)
         self._copy_bytes = 0
+        self._expected: dict[str, Any] = {}
 
     @property
     def facts(self) -> dict[str, Any]:
         """Return what was measured before the load, and what it needs as far as it is known."""
-        return self._measured | {"needed_bytes": self._needed(self._copy_bytes)}
+        needed = {"needed_bytes": self._needed(self._copy_bytes)}
+        return self._measured | self._expected | needed
 
-    def expect(self, copy_bytes: int) -> None:
-        """Refuse what cannot fit: there will be at least so much COPY data. Raises RestoreNoSpace."""
-        self._compare(self._needed(copy_bytes))
+    def expect(self, copy_bytes: int | None, object_bytes: int) -> None:
+        """Refuse what does not fit, before anything is loaded. Raises RestoreNoSpace.
+
+        Where ``copy_bytes`` is not known it will be at least what the object has, compressed.
+        """
+        known = copy_bytes is not None
+        expected = object_bytes if copy_bytes is None else copy_bytes
+        told_by = "receipt" if known else "object_size"
+        self._expected = {"expected_bytes": self._needed(expected), "expected_by": told_by}
+        self._compare(self._needed(expected), "" if known else " and more")
 
     def take(self, copy_bytes: int) -> None:
         """Note what is about to be loaded. Raises RestoreNoSpace."""
         self._copy_bytes += copy_bytes
-        self._compare(self._needed(self._copy_bytes))
+        self._compare(self._needed(self._copy_bytes), " and more")
         left, least = _free_bytes(self._settings), self._settings.least_free_bytes
         if left is not None and left < least:
             raise RestoreNoSpace(
@@ -74,11 +115,11 @@ class SpaceWatch:
         stored = round(self._times * copy_bytes * STORED_PER_COPIED)
         return stored + min(stored, LOGGED_MAX_BYTES)
 
-    def _compare(self, needed: int) -> None:
+    def _compare(self, needed: int, more: str) -> None:
         free, least = self._measured["free_bytes"], self._settings.least_free_bytes
         if free is not None and free - needed < least:
             raise RestoreNoSpace(
-                f"{self._what} needs {needed:,} bytes and more beside the present state; {free:,} "
+                f"{self._what} needs {needed:,} bytes{more} beside the present state; {free:,} "
                 f"are free on the database's disk, and {least:,} stay so"
             )
 

@@ -187,6 +187,8 @@ def _facts(
             for name, entry in manifest.tables.items()
         },
         "size_bytes": written.summary.size_bytes,
+        # What a restore loads: the object is compressed, and does not tell.
+        "copy_bytes": written.copy_bytes,
         "sha256": written.summary.sha256,
         "location": f"{run.context.objects.location}/{object_name(run.id)}",
         "key_fingerprint": fingerprints[0] if identity is not None else None,

@@ -27,9 +27,10 @@ OnProgress = Callable[[int, int, int], None]
 
 @dataclass(frozen=True)
 class WrittenArchive:
-    """What was written, and an identity that opens it for the proof."""
+    """What was written, of how much COPY data, and an identity that opens it for the proof."""
 
     summary: ArchiveSummary
+    copy_bytes: int
     proof_identity: Identity
 
 
@@ -79,7 +80,7 @@ def write_archive(
         for table in snapshot.tables
     }
     summary = writer.finish(tables, schema_sql(tables), signer)
-    return WrittenArchive(summary, writer.proof_identity())
+    return WrittenArchive(summary, read_bytes, writer.proof_identity())
 
 
 def make_header(

@@ -29,7 +29,7 @@ from restore_service.rehearsal.chain import Goal, plan_goal
 from restore_service.rehearsal.equivalence import fold_and_compare
 from restore_service.rehearsal.run import RehearsalRun, RehearsalStep
 from restore_service.rehearsal.scratch import scratch_schema
-from restore_service.space import SpaceWatch, full_disk_named
+from restore_service.space import SpaceWatch, copy_bytes_of, full_disk_named
 from restore_service.staging import (
     INSTANCE,
     migrate_forward,
@@ -132,7 +132,7 @@ def _load(
         # A restore that comes meanwhile must find its own.
         what = "the rehearsal, with room for a restore beside it,"
         space = SpaceWatch(conn, context.settings.restore, what, times=2)
-        space.expect(size_bytes)
+        space.expect(copy_bytes_of(context, accepted.command), size_bytes)
         with conn.transaction():
             checked = load_archive(
                 context, accepted, conn, schema, space=space, on_progress=run.advance

@@ -36,7 +36,7 @@ from restore_service.replace import (
 from restore_service.revocations import Revocations, check_revocable, plan_revocations
 from restore_service.rollforward import Way, plan_way
 from restore_service.run import Run, Step
-from restore_service.space import SpaceWatch, full_disk_named
+from restore_service.space import SpaceWatch, copy_bytes_of, full_disk_named
 from restore_service.staging import (
     analyze,
     owner_connection,
@@ -126,7 +126,7 @@ def _load(run: Run, accepted: AcceptedRestore) -> tuple[CheckedArchive, dict[str
         owner_connection(context.settings.postgres.dsn) as conn,
     ):
         space = SpaceWatch(conn, context.settings.restore)
-        space.expect(size_bytes)
+        space.expect(copy_bytes_of(context, accepted.command), size_bytes)
         with conn.transaction():
             checked = load_archive(
                 context, accepted, conn, schema, space=space, on_progress=run.advance

@@ -118,6 +118,7 @@ class Backup(Running):
     purged: PurgeGround | None
     purged_at: Time | None
     # Once it is created:
+    copy_bytes: NotRequired[int]
     instance_id: NotRequired[Id]
     environment: NotRequired[str]
     epoch: NotRequired[int]

@@ -29,11 +29,17 @@ class Upload(TypedDict):
 
 
 class Space(TypedDict):
-    """What the present state takes, for how long an undo keeps it, and what is free."""
+    """What the present state takes, for how long an undo keeps it, and what is free.
+
+    ``expected_bytes`` were asked for before anything was loaded: what the receipt tells, or, of a
+    file without one, what it has at least (``object_size``).
+    """
 
     kept_bytes: int | None
     kept_s: float
     free_bytes: int | None
+    expected_bytes: NotRequired[int]
+    expected_by: NotRequired[Literal["receipt", "object_size"]]
     needed_bytes: NotRequired[int]
 
 

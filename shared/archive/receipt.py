@@ -39,6 +39,8 @@ class _Facts(BaseModel):
     digest: Sha256
     tables: dict[str, dict[str, Any]]
     size_bytes: Count
+    # Of COPY data, decompressed: what a restore loads. Older receipts do not say.
+    copy_bytes: Count | None = None
     sha256: Sha256
     key_fingerprint: str | None
     recipient_fingerprints: list[str]

@@ -67,6 +67,7 @@ class BackupCreated(OfBackup):
     digest: Sha256
     tables: dict[str, TableDigest]
     size_bytes: int
+    copy_bytes: int | None = None
     sha256: Sha256
     location: str
     key_fingerprint: str | None

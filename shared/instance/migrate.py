@@ -20,6 +20,7 @@ from shared.errors import SchemaTooNew
 from shared.instance.tables import LOG_POSITION
 
 _CREATES = re.compile(r"^CREATE TABLE (\w+)", re.MULTILINE)
+_INDEXES = re.compile(r"^CREATE (?:UNIQUE )?INDEX (\w+)", re.MULTILINE)
 _COMMENT = re.compile(r"^secryn schema (\d+)$")
 
 
@@ -45,6 +46,14 @@ def tables_of_version(version: int) -> frozenset[str]:
     for number in range(1, _known(version) + 1):
         names |= set(_CREATES.findall(_scripts()[number, "tables"]))
     return frozenset(names - {LOG_POSITION})
+
+
+def indexes_of_version(version: int) -> frozenset[str]:
+    """Return the indexes that a schema of ``version`` has, ``log_position``'s too."""
+    names: set[str] = set()
+    for number in range(1, _known(version) + 1):
+        names |= set(_INDEXES.findall(_scripts()[number, "indexes"]))
+    return frozenset(names)
 
 
 def schema_version(conn: psycopg.Connection[Any], schema: str) -> int:

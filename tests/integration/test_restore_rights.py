@@ -67,12 +67,25 @@ def test_a_missing_right_is_named_before_anything_is_touched(
         "TABLE instance.stranger (id int)",
         "SEQUENCE instance.stranger",
         "FUNCTION instance.stranger() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "INDEX stranger ON instance.secret_versions (created_at)",
+        "UNIQUE INDEX stranger ON instance.users (lower(username))",
+        "STATISTICS instance.stranger ON name, vault_id FROM instance.secrets",
+        "STATISTICS public.stranger ON name, vault_id FROM instance.secrets",
+        "RULE stranger AS ON DELETE TO instance.projects DO INSTEAD NOTHING",
+        "TYPE instance.stranger AS ENUM ('a')",
+        "TYPE instance.stranger AS (a int)",
+        "TYPE instance.stranger AS RANGE (subtype = int)",
+        "DOMAIN instance.stranger AS text",
+        'COLLATION instance.stranger FROM pg_catalog."C"',
+        "TRIGGER stranger BEFORE UPDATE ON instance.projects FOR EACH ROW "
+        "EXECUTE FUNCTION suppress_redundant_updates_trigger()",
     ],
 )
 def test_what_somebody_put_into_the_store_is_named_and_not_taken_away(
     place: PlaceDatabase, stranger: str
 ) -> None:
     with undone(place) as conn:
+        check_dependents(conn, "instance")
         conn.execute(f"CREATE {stranger}".encode())
         with pytest.raises(DependentObjects, match="stranger"):
             check_dependents(conn, "instance")

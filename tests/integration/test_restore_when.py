@@ -9,12 +9,18 @@ from typing import Any
 
 import pytest
 
+from backup_service.context import receipt_name
 from cli.connect import connected
+from deploy.embedded.folder import open_state
+from deploy.embedded.keys import BACKUP_KEY
 from restore_service import events as ev
+from shared.archive.receipt import write_receipt
+from shared.bodies.backups import BackupCreated
 from shared.errors import OutsideWindow, RestoreNoSpace
 from shared.kafka import Kafka
-from shared.messages import CloudEvent
-from shared.messages.topics import RESTORE_EVENTS
+from shared.messages import CloudEvent, SigningKey
+from shared.messages.topics import BACKUP_EVENTS, RESTORE_EVENTS
+from shared.storage import LocalFolder
 from tests.documents import plain
 from tests.plugins.live import Live, stable_end
 from tests.plugins.stack import StackUnderTest
@@ -41,6 +47,46 @@ def test_the_space_it_costs_is_told_beforehand(live: Live) -> None:
         ).fetchone()
     assert row is not None
     assert row[0] < needed < 4 * row[0]
+
+
+def test_what_does_not_fit_is_known_from_the_receipt_before_anything_is_loaded(
+    live: Live, tmp_path: Path
+) -> None:
+    backup, key = live.backup()
+    (told,) = live.events_about(BACKUP_EVENTS, BackupCreated.TYPE, backup["backup_id"])
+    folder = LocalFolder(live.stack.state / "backups")
+    name = receipt_name(backup["backup_id"])
+    receipt = live.stack.state / "backups" / name
+    original = receipt.read_bytes()
+    facts = json.loads(original)["receipt"]
+    # The object is compressed: its size says less than it takes.
+    assert facts["copy_bytes"] == told["copy_bytes"] > backup["size_bytes"]
+    space = live.restore(backup, key)["checks"]["space"]
+    assert (space["expected_by"], space["expected_bytes"]) == ("receipt", space["needed_bytes"])
+
+    file = live.archive(backup, tmp_path)
+    of_file = live.restore_file(file, key)["checks"]["space"]
+    assert of_file["expected_by"] == "object_size"
+    assert of_file["expected_bytes"] < of_file["needed_bytes"]
+
+    signer = SigningKey.load(open_state(live.stack.state).key(BACKUP_KEY))
+    write_receipt(folder, name, facts | {"copy_bytes": 1 << 50}, signer)
+    try:
+        before = live.state()
+        ended = live.restore(backup, key)
+        if space["free_bytes"] is not None:
+            assert (ended["state"], ended["error"]["code"]) == ("failed", RestoreNoSpace.code)
+            assert f"{3 << 49:,}"[:5] in ended["error"]["message"]
+            assert "checks" not in ended, "it was refused before anything of it was read"
+            assert live.state() == before
+        # A receipt that nobody trusts says nothing.
+        write_receipt(
+            folder, name, facts | {"copy_bytes": 1 << 50}, SigningKey.create(tmp_path / "k")
+        )
+        untold = live.restore(backup, key)["checks"]["space"]
+        assert untold["expected_by"] == "object_size"
+    finally:
+        receipt.write_bytes(original)
 
 
 def up(stack: StackUnderTest, folder: Path, *settings: str) -> None:
