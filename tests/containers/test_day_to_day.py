@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.containers.engine import Engine, build_ours, ensure_servers
@@ -44,6 +45,17 @@ def test_the_log_of_a_service_is_followed(project: Project, lines: dict[str, str
     command = lines.pop("logs --follow")
     shown = project.follow(f"timeout 5 {command} || [ $? = 124 ]")
     assert '"event": "service.started"' in shown
+
+
+def test_a_changed_setting_is_in_force_and_one_that_is_taken_out_is_not(
+    project: Project, lines: dict[str, str]
+) -> None:
+    command, first = lines.pop("up --detach"), project.wanted.read_text()
+    sections = [f'[settings.{n}.place]\nenvironment = "second"\n' for n in ("backup", "restore")]
+    for more, environment in (("\n".join(["", *sections]), "second"), ("", "main")):
+        project.wanted.write_text(first + more)
+        project.follow(command)
+        assert environments(project) == {environment}
 
 
 @pytest.mark.parametrize("going", ["stop", "down"])
@@ -89,6 +101,13 @@ def test_a_new_credential_takes_the_place_of_the_old_one(
 
 def test_no_line_of_the_page_was_left_out(lines: dict[str, str]) -> None:
     assert set(lines) == {"up --build"}
+
+
+def environments(project: Project) -> set[str]:
+    """Return where the two services say that they are."""
+    headers = {"Authorization": f"Bearer {project.token.read_text().strip()}"}
+    answers = [httpx.get(f"{url}/readyz", headers=headers, timeout=10) for url in project.urls]
+    return {answer.json()["place"]["environment"] for answer in answers}
 
 
 def credential(project: Project) -> str:

@@ -33,10 +33,20 @@ def test_every_image_of_ours_is_closed() -> None:
         assert service["security_opt"] == ["no-new-privileges:true"]
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_container_has_limits(name: str) -> None:
+    assert set(SERVICES[name]["deploy"]["resources"]["limits"]) == {"cpus", "memory"}
+
+
+def test_nothing_is_made_in_a_server_before_it_is_healthy() -> None:
+    assert SERVICES["servers"]["depends_on"] == {
+        name: {"condition": "service_healthy"} for name in ("postgres", "kafka")
+    }
+
+
 @pytest.mark.parametrize("name", RUNNING)
-def test_whatever_stays_has_limits_a_health_and_time_to_stop(name: str) -> None:
+def test_whatever_stays_has_a_health_and_time_to_stop(name: str) -> None:
     service = SERVICES[name]
-    assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory"}
     assert service["stop_grace_period"]
     assert service["logging"]["options"]["max-size"]
     assert "healthcheck" in service or name in OURS
@@ -67,6 +77,29 @@ def test_no_secret_is_in_the_environment() -> None:
             assert not re.search("://[^/]*@", str(value))
 
 
+def test_a_server_never_has_the_password_of_its_first_start() -> None:
+    # `docker-entrypoint.sh` exports it and becomes the server; a process of its own ends with it.
+    first, script, *_ = SERVICES["postgres"]["entrypoint"][1:]
+    assert first == "-c"
+    assert re.fullmatch(r'docker-ensure-initdb\.sh "\$\$@" && exec setpriv .* "\$\$@"', script)
+
+
+def test_addresses_of_services_have_hosts_that_a_url_may_have() -> None:
+    aliases = {
+        name: f"http://{service['networks']['pages']['aliases'][0]}:"
+        for name, service in SERVICES.items()
+        if isinstance(service.get("networks"), dict)
+    }
+    told = SERVICES["secryn"]["environment"]
+    assert told["SECRYN_URL"].startswith(aliases["backup_service"])
+    assert told["SECRYN_RESTORE_URL"].startswith(aliases["restore_service"])
+    assert not [url for url in aliases.values() if "_" in url]
+
+
+def test_a_broker_without_memory_ends() -> None:
+    assert "-XX:+ExitOnOutOfMemoryError" in SERVICES["kafka"]["environment"]["KAFKA_OPTS"]
+
+
 def test_services_are_reached_from_this_machine_alone() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert ports
@@ -77,7 +110,7 @@ def test_services_are_reached_from_this_machine_alone() -> None:
 def test_the_page_names_every_container_every_volume_and_every_limit() -> None:
     for name in (*SERVICES, *FILE["volumes"]):
         assert f"`{name}`" in PAGE, name
-    for name in RUNNING:
+    for name in SERVICES:
         limits = SERVICES[name]["deploy"]["resources"]["limits"]
         memory = re.sub("([mg])$", lambda m: {"m": " MiB", "g": " GiB"}[m[1]], limits["memory"])
         cores = f"{limits['cpus']} core{'s' if limits['cpus'] != '1' else ''}"
