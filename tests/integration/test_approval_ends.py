@@ -22,12 +22,10 @@ from tests.plugins.stack import StackUnderTest
 
 
 def test_what_nobody_approves_in_time_is_over_and_a_bootstrap_credential_needs_no_approval(
-    new_stack: Callable[..., StackUnderTest], tmp_path: Path
+    given_stack: Callable[..., StackUnderTest], tmp_path: Path
 ) -> None:
-    stack = new_stack()
-    settings = tmp_path / "settings.toml"
-    settings.write_text("[restore.restore]\napproval_ttl_s = 2\n")
-    stack.up("--settings", str(settings))
+    stack = given_stack()
+    stack.up_with({"restore": {"restore": {"approval_ttl_s": 2}}})
     alice = register(stack, "alice")
     with connected(stack.state) as services, platform(stack.state) as parts:
         live = Live(stack, services, parts)

@@ -15,9 +15,9 @@ from tests.plugins.stack import StackUnderTest
 
 
 def test_production_is_named_or_nothing_happens(
-    new_stack: Callable[..., StackUnderTest], tmp_path: Path
+    given_stack: Callable[..., StackUnderTest], tmp_path: Path
 ) -> None:
-    stack = new_stack()
+    stack = given_stack()
     named = stack.up("--environment", "eu-1", "--environment-kind", "production")["instance_id"]
     key = tmp_path / "key"
     done = stack.secryn("backup", "create", "--wait", "--key-file", str(key))

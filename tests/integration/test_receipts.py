@@ -124,12 +124,12 @@ def test_a_restore_ends_every_session_of_both_services_and_no_token(
 
 
 def test_the_bootstrap_credential_restores_where_nobody_is_and_is_spent_then(
-    new_stack: Callable[..., StackUnderTest], live: Live, tmp_path: Path
+    given_stack: Callable[..., StackUnderTest], live: Live, tmp_path: Path
 ) -> None:
     backup, key = live.backup()
     file, key_file = live.archive(backup, tmp_path), tmp_path / "key"
     key_file.write_text(key)
-    stack = new_stack()
+    stack = given_stack()
     status = stack.up()
     token_file = stack.state / "bootstrap"
     assert token_file.stat().st_mode & 0o777 == 0o600

@@ -89,13 +89,6 @@ def test_what_does_not_fit_is_known_from_the_receipt_before_anything_is_loaded(
         receipt.write_bytes(original)
 
 
-def up(stack: StackUnderTest, folder: Path, *settings: str) -> None:
-    """Start ``stack`` with settings of restore_service of its own."""
-    file = folder / "settings.toml"
-    file.write_text("\n".join(["[restore.restore]", *settings]))
-    stack.up("--settings", str(file))
-
-
 def told_of(stack: StackUnderTest) -> list[tuple[str, str]]:
     """Return the types of all events of restores, in order, and the restores they are about."""
     kafka = Kafka(stack.kafka("admin"), client_id="test")
@@ -109,10 +102,12 @@ def told_of(stack: StackUnderTest) -> list[tuple[str, str]]:
 
 
 def test_one_that_does_not_fit_is_refused_before_it_starts(
-    new_stack: Callable[..., StackUnderTest], tmp_path: Path
+    given_stack: Callable[..., StackUnderTest], tmp_path: Path
 ) -> None:
-    stack = new_stack()
-    up(stack, tmp_path, f"least_free_bytes = {1 << 60}")
+    stack = given_stack()
+    # The disk of somebody else's server is not seen.
+    disk = {} if stack.superuser is None else {"database_folder": str(tmp_path)}
+    stack.up_with({"restore": {"restore": disk | {"least_free_bytes": 1 << 60}}})
     key = tmp_path / "key"
     stack.secryn("backup", "create", "--wait", "--key-file", str(key))
     with connected(stack.state) as services:
@@ -128,17 +123,13 @@ def test_one_that_does_not_fit_is_refused_before_it_starts(
 
 
 def test_outside_of_the_window_it_takes_a_reason_and_notice_is_given_and_ended(
-    new_stack: Callable[..., StackUnderTest], tmp_path: Path
+    given_stack: Callable[..., StackUnderTest], tmp_path: Path
 ) -> None:
+    stack = given_stack()
     # Open for one minute of the week: whoever runs this test then may run it again.
-    stack = new_stack()
-    up(
-        stack,
-        tmp_path,
-        'windows = ["sun 03:00-03:01"]',
-        'notice_text = "Secrets cannot be changed for a moment."',
-        "notice_lead_s = 2",
-    )
+    window = {"windows": ["sun 03:00-03:01"]}
+    notice = {"notice_text": "Secrets cannot be changed for a moment.", "notice_lead_s": 2}
+    stack.up_with({"restore": {"restore": window | notice}})
     key = tmp_path / "key"
     stack.secryn("backup", "create", "--wait", "--key-file", str(key))
     with connected(stack.state) as services:

@@ -190,12 +190,12 @@ def test_a_store_that_has_not_seen_every_removal_is_refused(live: Live) -> None:
 
 @pytest.fixture
 def stopping(
-    new_stack: Callable[..., StackUnderTest], tmp_path: Path
+    given_stack: Callable[..., StackUnderTest], tmp_path: Path
 ) -> Iterator[tuple[Live, Path]]:
     """A live stack, and the folder through which its processes are stopped at a crash point."""
     points = tmp_path / "points"
     points.mkdir()
-    stack = new_stack(**{ENV: str(points)})
+    stack = given_stack(**{ENV: str(points)})
     stack.up()
     with connected(stack.state) as services, platform(stack.state) as parts:
         yield Live(stack, services, parts), points

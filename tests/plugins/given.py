@@ -1,9 +1,12 @@
 """Stacks on the servers that ``--stack`` names, instead of their own.
 
-The stacks of `live`, `own_live` and `empty_live` take their Kafka and PostgreSQL from there: a
-database with the roles of a place, a topic prefix, users with the rights that a stack gives them.
-A stack that a test makes by itself (`new_stack`, `running_stack`, crash points) is about the
-embedded one, and runs it whatever ``--stack`` says.
+    def test_it(given_stack):
+        stack = given_stack()                    # as `new_stack`, on those servers
+
+The stacks of `live`, `own_live`, `empty_live` and `given_stack` take their Kafka and PostgreSQL from
+there: a database with the roles of a place, a topic prefix, users with the rights that a stack gives
+them. The others (`new_stack`, `running_stack`, crash points) are about the embedded one, and run it
+whatever ``--stack`` says.
 """
 
 from __future__ import annotations
@@ -65,3 +68,17 @@ def servers_of_stacks(request: pytest.FixtureRequest) -> Prepare:
     kafka: TestKafka = request.getfixturevalue("kafka")
     postgres: TestPostgres = request.getfixturevalue("postgres")
     return lambda stack: place_on(stack, kafka, postgres)
+
+
+@pytest.fixture
+def given_stack(
+    new_stack: Callable[..., StackUnderTest], servers_of_stacks: Prepare
+) -> Callable[..., StackUnderTest]:
+    """Make stacks that are not started yet, on the servers that ``--stack`` names."""
+
+    def make(**environment: str) -> StackUnderTest:
+        stack = new_stack(**environment)
+        servers_of_stacks(stack)
+        return stack
+
+    return make

@@ -5,6 +5,7 @@
         found = stack.up()                       # the document of `secryn up --json`
         stack.process("kafka")["pid"]
         stack.secryn("backup", "list")           # CompletedProcess; stdout is one JSON document
+        stack.up_with({"restore": {"restore": {"hashers": 1}}})    # with settings
         stack.kafka("admin")                     # KafkaSettings of a user of this stack
         stack.postgres_admin()                   # a superuser's dsn
 
@@ -29,6 +30,7 @@ from typing import Any
 
 import psutil
 import pytest
+import tomli_w
 
 from deploy.embedded import stack as embedded
 from deploy.embedded.account import server_account
@@ -63,6 +65,21 @@ class StackUnderTest:
     def up(self, *arguments: str) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.secryn("up", *arguments).stdout)
         return document
+
+    def up_with(self, settings: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+        """Start it with ``settings`` (by process, section, name) beside those that its place has."""
+        place = self.state / "place.toml"
+        found = load_place(place).settings if place.exists() else {}
+        merged: dict[str, Any] = {process: sections for process, sections in found.items()}  # noqa: C416
+        for process, sections in settings.items():
+            known = merged.get(process, {})
+            merged[process] = known | {
+                section: known.get(section, {}) | dict(values)
+                for section, values in sections.items()
+            }
+        file = self.state.with_name("settings.toml")
+        file.write_text(tomli_w.dumps(merged))
+        return self.up("--settings", str(file))
 
     # What `secryn down` and `secryn status` print. To start the command line takes longer than
     # either does, and tests ask over and over; those of the commands themselves type them.
