@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TEST_WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help env dev-env demo up down status test test-containers test-deps check bench kafka-lock lock clean
+.PHONY: help env dev-env demo up down status test test-containers test-external test-all test-deps check bench kafka-lock lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,10 @@ STACK_TESTS ?= tests/integration
 test-containers: dev-env ## Run docker-compose.yml, and the tests in containers (needs Docker)
 	$(BIN)/python -m pytest --containers tests/containers -k "$(COMPOSE_TESTS)" --durations=5
 	$(BIN)/python -m pytest --stack=containers -n $(TEST_WORKERS) --dist loadfile --durations=5 $(STACK_TESTS)
+
+EXTERNAL_TESTS ?= tests/integration
+test-external: dev-env ## Run the tests on servers that run already, as an operator's own do
+	$(BIN)/python -m tests.external --durations=5 $(EXTERNAL_TESTS)
 
 test-all: dev-env test-deps ## Run those of minutes, and every crash point, too
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --long --every-point

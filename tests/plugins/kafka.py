@@ -118,7 +118,7 @@ def kafka(request: pytest.FixtureRequest) -> Iterator[TestKafka]:
             yield found
             found.delete_topics()
         else:
-            with _embedded(folder) as found:
+            with embedded_kafka(folder) as found:
                 yield found
     finally:
         shutil.rmtree(folder)
@@ -143,7 +143,8 @@ def _elsewhere(folder: Path, administrator: KafkaSettings) -> TestKafka:
 
 
 @contextmanager
-def _embedded(folder: Path) -> Iterator[TestKafka]:
+def embedded_kafka(folder: Path) -> Iterator[TestKafka]:
+    """Run a broker of ours, its files in ``folder``."""
     cache = default_cache()
     jars = ensure_jars(cache, print)
     java_cache = ensure_fast_start(cache, jars, print)
