@@ -145,10 +145,10 @@ def find_session(access: Access, value: str, visit: Visit) -> Session | Ended | 
     return _opened(access, row, _caller(row, who), value)
 
 
-def end_session(access: Access, session: Session, visit: Visit) -> None:
+def end_session(access: Access, session_id: UUID, visit: Visit) -> None:
     """End a session because its holder says so; once, however often it is said."""
     with access.transaction("signing out") as conn:
-        row = _row_of(conn, session.session_id)
+        row = _row_of(conn, session_id)
         if row is not None and row.ended_because is None:
             _end(access, conn, row, "signed_out", visit)
 
@@ -161,6 +161,25 @@ def note_proof(access: Access, conn: Connection, session: Session) -> datetime:
         (now, session.session_id),
     )
     return now
+
+
+def note_proof_elsewhere(
+    access: Access, conn: Connection, session_id: UUID, person: Person, proven_at: datetime
+) -> bool:
+    """Note that a provider has seen a proof by the holder of an open session.
+
+    False, and nothing noted, when it has ended or is another person's.
+    """
+    now, row = access.clock.now(), _row_of(conn, session_id)
+    if row is None or row.ended_because is not None or row.user_id != person.user_id:
+        return False
+    if _ending(access, row, person, now) is not None:
+        return False
+    conn.execute(
+        "UPDATE access.sessions SET proven_at = greatest(proven_at, %s) WHERE session_id = %s",
+        (min(proven_at, now), session_id),
+    )
+    return True
 
 
 def forget_sessions(access: Access, conn: Connection) -> None:

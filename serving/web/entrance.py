@@ -14,6 +14,7 @@ from serving.access import (
     Access,
     check_same_origin,
     current_session,
+    present_device,
     prove,
     require_session,
     set_session,
@@ -22,7 +23,7 @@ from serving.access import (
 )
 from serving.access.context import present_visit
 from serving.access.sessions import end_session
-from serving.addresses import without_secrets
+from serving.addresses import page_within, without_secrets
 from serving.caller import any_caller, open_to_all
 from shared.errors import (
     OidcUnavailable,
@@ -51,6 +52,12 @@ REFUSED: Final = {
         "Try again in a moment, or sign in with a password of this instance.",
     ),
 }
+UNPROVEN: Final = REFUSED | {
+    SignInRefused.code: (
+        "Your organisation did not confirm that it is you.",
+        "Begin again, and sign in there as the person who is signed in here.",
+    )
+}
 _OURS: Final = frozenset({CSRF_FIELD, CARRIES, "next", "back", "password", "username"})
 
 
@@ -64,7 +71,7 @@ def add_entrance(
     @open_to_all
     def ask() -> str:
         return render_template(
-            "web/sign_in.html", error=_from_provider(request.args.get("because")), next=_within(request.args.get("next"), home), name="",
+            "web/sign_in.html", error=_from_provider(REFUSED), next=page_within(request.args.get("next"), home), name="",
             ended=request.args.get(ENDED) is not None, left_out=request.args.get(LEFT_OUT) is not None,
         )  # fmt: skip
 
@@ -72,7 +79,7 @@ def add_entrance(
     @open_to_all
     def enter() -> BaseResponse:
         check_same_origin()
-        name, following = request.form.get("name", ""), _within(request.form.get("next"), home)
+        name, following = request.form.get("name", ""), page_within(request.form.get("next"), home)
         password, before = request.form.get("password", ""), current_session()
         response = make_response(redirect(following, 303))
         try:
@@ -81,7 +88,7 @@ def add_entrance(
                 # that stand open in that one hold.
                 prove(access, before, password, present_visit())
                 return response
-            signed_in = sign_in(access, name, password, present_visit())
+            signed_in = sign_in(access, name, password, present_visit(), present_device(access))
         except SecrynError as error:
             on_refusal(error)
             return _again(
@@ -89,7 +96,7 @@ def add_entrance(
             )
         if before is not None:
             # Its cookie is replaced: nobody can end it any more.
-            end_session(access, before, present_visit())
+            end_session(access, before.session_id, present_visit())
         set_session(response, access, signed_in)
         return response
 
@@ -98,20 +105,20 @@ def add_entrance(
     def ask_again() -> str:
         require_session()
         return render_template(
-            "web/prove.html", error=None, next=_within(request.args.get("next"), home), carried={},
-            back=_within(request.args.get("next"), home),
+            "web/prove.html", error=_from_provider(UNPROVEN), next=page_within(request.args.get("next"), home), carried={},
+            back=page_within(request.args.get("next"), home),
         )  # fmt: skip
 
     @pages.post("/prove", endpoint="proven")
     @any_caller
     def proven() -> BaseResponse:
-        following = _within(request.form.get("next"), home)
+        following = page_within(request.form.get("next"), home)
         carried = _carried(request.form) if CARRIES in request.form else {}
         try:
             prove(access, require_session(), request.form.get("password", ""), present_visit())
         except SecrynError as error:
             on_refusal(error)
-            back = _within(request.form.get("back"), home)
+            back = page_within(request.form.get("back"), home)
             return _again("web/prove.html", error, next=following, carried=carried, back=back)
         # A form that was on its way goes on, as it was filled in: the browser sends it again.
         return redirect(following, 307 if carried else 303)
@@ -125,9 +132,9 @@ def add_entrance(
         return response
 
 
-def _from_provider(code: str | None) -> SecrynError | None:
+def _from_provider(known: Mapping[str, tuple[str, str]]) -> SecrynError | None:
     """Return what to say to whoever the provider's way has led nowhere."""
-    words = REFUSED.get(code or "")
+    words = known.get(request.args.get("because", ""))
     return None if words is None else SignInRefused(words[0], hint=words[1])
 
 
@@ -153,7 +160,7 @@ def prove_first(prefix: str) -> BaseResponse:
     page = render_template(
         "web/prove.html",
         error=None,
-        next=_within(request.path, f"{prefix}/"),
+        next=page_within(request.path, f"{prefix}/"),
         carried=carried,
         back=came_from(prefix),
     )
@@ -170,18 +177,7 @@ def came_from(prefix: str) -> str:
     referrer = request.referrer or ""
     if not referrer.startswith(request.host_url):
         return f"{prefix}/"
-    return _within("/" + referrer.removeprefix(request.host_url), f"{prefix}/")
-
-
-def _within(path: str | None, home: str) -> str:
-    """Return ``path`` if it is a page of ours, ``home`` otherwise: nobody is sent elsewhere.
-
-    What is shaped like a secret is left out of it.
-    """
-    if path is None or not path.startswith("/admin/") or "\\" in path or "//" in path:
-        return home
-    clean = without_secrets(path) if path.isprintable() else None
-    return home if clean is None else clean
+    return page_within("/" + referrer.removeprefix(request.host_url), f"{prefix}/")
 
 
 def _again(template: str, error: SecrynError, **shown: object) -> Response:
