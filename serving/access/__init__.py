@@ -18,7 +18,13 @@ raises SessionEnded, whose message says why; who is not signed in, NotAuthentica
 
 from serving.access.context import Access, Visit, present_visit
 from serving.access.cookies import CSRF_FIELD, CSRF_HEADER, check_same_origin
-from serving.access.entry import csrf_token, current_session, enter_by_cookie, require_session
+from serving.access.entry import (
+    csrf_token,
+    current_session,
+    ended_because,
+    enter_by_cookie,
+    require_session,
+)
 from serving.access.sessions import Session
 from serving.access.sign_in import SignedIn, prove, sign_in
 from serving.access.web import present_device, set_session, sign_out
@@ -33,6 +39,7 @@ __all__ = [
     "check_same_origin",
     "csrf_token",
     "current_session",
+    "ended_because",
     "enter_by_cookie",
     "present_device",
     "present_visit",

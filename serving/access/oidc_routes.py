@@ -71,13 +71,13 @@ class Ways:
         """Return the address of the page that says why somebody was refused."""
         page = self._page(flow)
         prefix = _prefix_of(page)
-        query = {"because": code} | ({} if page == f"{prefix}/" else {"next": page})
+        query = {"because": code} | ({} if page == f"{prefix}/home" else {"next": page})
         name = "prove" if flow.fresh and flow.session_id is not None else "sign-in"
         return self._address(f"{prefix}/{name}?{urlencode(query)}")
 
     def wanted(self, path: str | None) -> str:
         """Return a page of ours that may be gone back to: ``path``, or the first of this service."""
-        return page_within(path, f"{self._prefix}/")
+        return page_within(path, f"{self._prefix}/home")
 
     def _page(self, flow: Flow) -> str:
         return self.wanted(flow.following)

@@ -120,10 +120,12 @@ def begin_session(
     return value, _opened(access, row, _caller(row, who), value)
 
 
-def find_session(access: Access, value: str, visit: Visit) -> Session | Ended | None:
+def find_session(
+    access: Access, value: str, visit: Visit, *, used: bool = True
+) -> Session | Ended | None:
     """Return the session of a cookie, why it has ended, or None for a cookie of no session.
 
-    Raises PostgresUnavailable.
+    Without ``used`` it grows idle all the same: a page that looks by itself is no person. Raises PostgresUnavailable.
     """
     now = access.clock.now()
     with access.transaction("looking for a session") as conn:
@@ -137,7 +139,7 @@ def find_session(access: Access, value: str, visit: Visit) -> Session | Ended | 
         if because is not None or who is None:
             _end(access, conn, row, because or "disabled", visit)
             return Ended(because or "disabled")
-        if now - row.last_seen_at > _seen_interval(access):
+        if used and now - row.last_seen_at > _seen_interval(access):
             conn.execute(
                 "UPDATE access.sessions SET last_seen_at = %s WHERE session_id = %s",
                 (now, row.session_id),

@@ -58,6 +58,18 @@ UNPROVEN: Final = REFUSED | {
         "Begin again, and sign in there as the person who is signed in here.",
     )
 }
+# Why a session has ended, to whoever had it.
+WHY: Final = {
+    "idle": "Nobody used it for a while.",
+    "expired": "It was open for as long as one may be.",
+    "restored": "The instance was restored, or a restore was undone: that ends every session. "
+    "Names and passwords are those of the restored state.",
+    "password_changed": "The password was changed.",
+    "roles_changed": "What the account may do was changed.",
+    "disabled": "The account was disabled, or is gone.",
+    "spent": "The bootstrap credential is spent, or was replaced.",
+    "signed_out": "You signed out, perhaps in another window.",
+}
 _OURS: Final = frozenset({CSRF_FIELD, CARRIES, "next", "back", "password", "username"})
 
 
@@ -65,14 +77,15 @@ def add_entrance(
     pages: Blueprint, access: Access, prefix: str, on_refusal: Callable[[SecrynError], None]
 ) -> None:
     """Add the pages below ``prefix``; ``on_refusal`` is told of who was not let in."""
-    home = f"{prefix}/"
+    # The first page that the person may see, of whichever service has it.
+    home = f"{prefix}/home"
 
     @pages.get("/sign-in", endpoint="sign_in")
     @open_to_all
     def ask() -> str:
         return render_template(
             "web/sign_in.html", error=_from_provider(REFUSED), next=page_within(request.args.get("next"), home), name="",
-            ended=request.args.get(ENDED) is not None, left_out=request.args.get(LEFT_OUT) is not None,
+            ended=WHY.get(request.args.get(ENDED, "")), left_out=request.args.get(LEFT_OUT) is not None,
         )  # fmt: skip
 
     @pages.post("/sign-in", endpoint="signed_in")
@@ -92,7 +105,7 @@ def add_entrance(
         except SecrynError as error:
             on_refusal(error)
             return _again(
-                "web/sign_in.html", error, next=following, name=name, ended=False, left_out=False
+                "web/sign_in.html", error, next=following, name=name, ended=None, left_out=False
             )
         if before is not None:
             # Its cookie is replaced: nobody can end it any more.
@@ -105,7 +118,7 @@ def add_entrance(
     def ask_again() -> str:
         require_session()
         return render_template(
-            "web/prove.html", error=_from_provider(UNPROVEN), next=page_within(request.args.get("next"), home), carried={},
+            "web/prove.html", error=_from_provider(UNPROVEN), next=page_within(request.args.get("next"), home), carried={}, kept_back=False,
             back=page_within(request.args.get("next"), home),
         )  # fmt: skip
 
@@ -119,7 +132,9 @@ def add_entrance(
         except SecrynError as error:
             on_refusal(error)
             back = page_within(request.form.get("back"), home)
-            return _again("web/prove.html", error, next=following, carried=carried, back=back)
+            return _again(
+                "web/prove.html", error, next=following, carried=carried, back=back, kept_back=False
+            )
         # A form that was on its way goes on, as it was filled in: the browser sends it again.
         return redirect(following, 307 if carried else 303)
 
@@ -138,11 +153,14 @@ def _from_provider(known: Mapping[str, tuple[str, str]]) -> SecrynError | None:
     return None if words is None else SignInRefused(words[0], hint=words[1])
 
 
-def door(prefix: str, name: str, *, ended: bool = False) -> BaseResponse:
-    """Send whoever asks to ``sign-in`` or ``prove``, and from there back to where it was."""
+def door(prefix: str, name: str, *, ended: str | None = None) -> BaseResponse:
+    """Send whoever asks to ``sign-in`` or ``prove``, and from there back to where it was.
+
+    ``ended`` is why its session has ended, where it had one.
+    """
     wanted = request.full_path.rstrip("?") if request.method == "GET" else came_from(prefix)
     clean = without_secrets(wanted)
-    query = {"next": clean or f"{prefix}/"} | ({ENDED: "1"} if ended else {})
+    query = {"next": clean or f"{prefix}/home"} | ({} if ended is None else {ENDED: ended})
     if clean != wanted:
         query |= {LEFT_OUT: "1"}
     target = f"{prefix}/{name}?{urlencode(query)}"
@@ -152,32 +170,33 @@ def door(prefix: str, name: str, *, ended: bool = False) -> BaseResponse:
 
 
 def prove_first(prefix: str) -> BaseResponse:
-    """Ask again who it is; a form that was sent is carried along, unless a secret is in it."""
+    """Ask again who it is; a form that was sent is carried along, but for the secrets in it."""
     carried = _carried(request.form) if request.method == "POST" else {}
-    if not carried or not SECRETS.isdisjoint(request.form) or "HX-Request" in request.headers:
+    if not carried or "HX-Request" in request.headers:
         return door(prefix, "prove")
     needed = ProofNeeded("who you are was proved too long ago")
     page = render_template(
         "web/prove.html",
         error=None,
-        next=page_within(request.path, f"{prefix}/"),
+        next=page_within(request.path, f"{prefix}/home"),
         carried=carried,
+        kept_back=not SECRETS.isdisjoint(request.form),
         back=came_from(prefix),
     )
     return make_response(page, needed.http_status)
 
 
 def _carried(form: Mapping[str, str]) -> dict[str, str]:
-    """Return what a person filled in, without the fields that are the frame's."""
-    return {name: value for name, value in form.items() if name not in _OURS}
+    """Return what a person filled in, without the fields that are the frame's, and no secret."""
+    return {name: value for name, value in form.items() if name not in _OURS | SECRETS}
 
 
 def came_from(prefix: str) -> str:
     """Return the page that the form stood on: what was typed there is gone, the page is not."""
     referrer = request.referrer or ""
     if not referrer.startswith(request.host_url):
-        return f"{prefix}/"
-    return page_within("/" + referrer.removeprefix(request.host_url), f"{prefix}/")
+        return f"{prefix}/home"
+    return page_within("/" + referrer.removeprefix(request.host_url), f"{prefix}/home")
 
 
 def _again(template: str, error: SecrynError, **shown: object) -> Response:

@@ -199,18 +199,18 @@ def test_another_person_who_signs_in_ends_the_session_before(
 @pytest.mark.parametrize(
     ("service", "wanted", "leads"),
     [
-        (BACKUPS, None, "/admin/"),
+        (BACKUPS, None, "/admin/home"),
         (BACKUPS, "/admin/operations?page=2", "/admin/operations?page=2"),
         (BACKUPS, "/admin/restore/", "http://localhost:2/admin/restore/"),
-        (RESTORES, None, "/admin/restore/"),
+        (RESTORES, None, "/admin/restore/home"),
         (RESTORES, "/admin/restore/audit", "/admin/restore/audit"),
         (RESTORES, "/admin/backups", "http://localhost:1/admin/backups"),
-        (BACKUPS, "https://evil.example/admin/", "/admin/"),
-        (BACKUPS, "//evil.example/admin/", "/admin/"),
+        (BACKUPS, "https://evil.example/admin/", "/admin/home"),
+        (BACKUPS, "//evil.example/admin/", "/admin/home"),
         (BACKUPS, "/admin/../x", "/admin/../x"),
-        (RESTORES, "/api/v1/session", "/admin/restore/"),
+        (RESTORES, "/api/v1/session", "/admin/restore/home"),
         (BACKUPS, f"/admin/audit?token=secryn-token.{'aB3' * 20}", "/admin/audit"),
-        (BACKUPS, "/admin/" + "a" * 5000, "/admin/"),
+        (BACKUPS, "/admin/" + "a" * 5000, "/admin/home"),
     ],
 )
 def test_the_way_back_leads_to_a_page_of_ours_at_the_service_that_has_it(
@@ -226,7 +226,7 @@ def test_the_way_back_leads_to_a_page_of_ours_at_the_service_that_has_it(
 def test_a_flow_that_nobody_began_leads_home(value: str) -> None:
     flow = Flow(value)
     assert (flow.following, flow.session_id) in {(None, None), ("x", None)}
-    assert Ways(RESTORES, WEB).following(flow) == "/admin/restore/"
+    assert Ways(RESTORES, WEB).following(flow) == "/admin/restore/home"
     assert Ways(RESTORES, WEB).door(flow, "x") == "/admin/restore/sign-in?because=x"
 
 
