@@ -77,6 +77,7 @@ class FormFile:
         self._until(self._delimiter)
         while self._exactly(len(_LINE)) == _LINE:
             disposition = _disposition_of(self._until(_HEADERS_END))
+            self._give_back_line()
             if "filename" in disposition:
                 return fields
             value = self._until(self._delimiter)
@@ -89,6 +90,13 @@ class FormFile:
             self._more()
         found, self._buffer = self._buffer[:at], self._buffer[at + len(mark) :]
         return found
+
+    def _give_back_line(self) -> None:
+        """Of a part without content one line end is that of its headers and of the boundary."""
+        while len(self._buffer) < len(self._delimiter) - len(_LINE):
+            self._more()
+        if self._buffer.startswith(self._delimiter[len(_LINE) :]):
+            self._buffer = _LINE + self._buffer
 
     def _exactly(self, size: int) -> bytes:
         while len(self._buffer) < size:

@@ -49,6 +49,13 @@ def test_a_file_comes_out_as_it_went_in_whatever_the_pieces_are(at_once: int, si
     assert file.ended
 
 
+def test_a_part_without_content_may_have_no_line_end_of_its_own() -> None:
+    sent = form(b"").replace(b"octet-stream\r\n\r\n\r\n--", b"octet-stream\r\n\r\n--")
+    assert len(sent) == len(form(b"")) - 2
+    file = FormFile(io.BytesIO(sent), BOUNDARY)
+    assert (file.read(), file.ended) == (b"", True)
+
+
 @pytest.mark.parametrize("missing", [1, 10, 30, 1000])
 def test_a_sender_who_is_gone_is_no_end(missing: int) -> None:
     sent = form(os.urandom(5000), after=b"")[:-missing]
