@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from datetime import timedelta
+from typing import Any, Final
 
 from psycopg import sql
 
@@ -12,8 +14,14 @@ from shared.database import postgres_faults
 from shared.instance.digest import digest_schema
 from shared.instance.position import read_position
 from shared.instance.tables import list_tables
-from shared.kafka import PATIENCE_S
+from shared.kafka import PATIENCE_S, LogAdmin
 from shared.messages.topics import INSTANCE_EVENTS
+
+# What is on the log for longer than this and not in the store is late; and a store that is late
+# and does not move for so long stands still.
+STILL_AFTER: Final = timedelta(seconds=10)
+MOVES_WITHIN_S: Final = 1.0
+_POLL_S: Final = 0.1
 
 
 def show_instance(context: BackupContext) -> dict[str, Any]:
@@ -68,13 +76,17 @@ def digest_instance(context: BackupContext) -> dict[str, Any]:
 
 
 def show_status(context: BackupContext, patience_s: float = PATIENCE_S) -> dict[str, Any]:
-    """Return how far the store is behind the log. Raises KafkaUnavailable, after ``patience_s``."""
+    """Return how far the store is behind the log, and if it moves.
+
+    Raises KafkaUnavailable, after ``patience_s``.
+    """
     with postgres_faults("reading the position"), context.pool.connection() as conn:
         position = read_position(conn, INSTANCE_SCHEMA)
     topic = context.kafka.topic(INSTANCE_EVENTS)
     with context.kafka.within(patience_s).admin() as admin:
         end, log = admin.high_watermark(topic), admin.log_identity(topic)
-    lost = (log.cluster_id, log.topic_id) != (position.cluster_id, position.topic_id)
+        lost = (log.cluster_id, log.topic_id) != (position.cluster_id, position.topic_id)
+        old = not lost and not position.fenced and _has_old(context, admin, position.position, end)
     return {
         "position": position.position,
         "high_watermark": end,
@@ -83,4 +95,25 @@ def show_status(context: BackupContext, patience_s: float = PATIENCE_S) -> dict[
         "lag": None if lost else max(0, end - position.position),
         "epoch": position.epoch,
         "fenced": position.fenced,
+        "stands_still": old and not _moves(context, position.position),
     }
+
+
+def _has_old(context: BackupContext, admin: LogAdmin, position: int, end: int) -> bool:
+    """Tell whether something stands on the log since a while that the store has not."""
+    if position >= end:
+        return False
+    topic = context.kafka.topic(INSTANCE_EVENTS)
+    recent = admin.offset_since(topic, context.clock.now() - STILL_AFTER)
+    return position < (end if recent is None else recent)
+
+
+def _moves(context: BackupContext, position: int) -> bool:
+    """Tell whether the store goes on within a moment: a projector that catches up does."""
+    deadline = time.monotonic() + MOVES_WITHIN_S
+    while time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        with postgres_faults("reading the position"), context.pool.connection() as conn:
+            if read_position(conn, INSTANCE_SCHEMA).position != position:
+                return True
+    return False

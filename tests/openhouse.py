@@ -18,7 +18,7 @@ from tests.serving_api import board_of, served
 
 STATUS = {
     "position": 1234, "high_watermark": 1234, "log_lost": False, "lag": 0, "epoch": 1,
-    "fenced": False,
+    "fenced": False, "stands_still": False,
 }  # fmt: skip
 
 
@@ -33,7 +33,7 @@ class Site:
 
 def say_of_the_log(patch: pytest.MonkeyPatch, **said: Any) -> None:
     """Let the pages say this of the log: there is no Kafka here."""
-    patch.setattr("backup_service.web.backups.show_status", lambda *_: STATUS | said)
+    patch.setattr("backup_service.web.health.show_status", lambda *_: STATUS | said)
 
 
 @contextmanager

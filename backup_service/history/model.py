@@ -139,14 +139,17 @@ class History(ReadModel):
         )
         return {str(row[0]) for row in rows}
 
-    def key_states(self, conn: Connection, backup_ids: Sequence[str]) -> dict[str, str]:
+    def key_facts(self, conn: Connection, backup_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return what became of the keys of those of ``backup_ids`` that have one."""
         rows = conn.execute(
-            "SELECT backup_id, key_state FROM backup.backups "
+            "SELECT backup_id, key_state, document ->> 'key_viewed_by', "
+            "document ->> 'key_viewed_at', document ->> 'key_expires_at' "
+            "FROM backup.backups JOIN backup.backup_documents USING (backup_id) "
             "WHERE backup_id = ANY(%s::uuid[]) AND key_state IS NOT NULL",
             (list(backup_ids),),
         )
-        return {str(backup_id): state for backup_id, state in rows}
+        names = ("key_state", "key_viewed_by", "key_viewed_at", "key_expires_at")
+        return {str(row[0]): dict(zip(names, row[1:], strict=True)) for row in rows}
 
     def append(
         self,

@@ -114,6 +114,16 @@ class Operations(ReadModel):
         }
 
     @staticmethod
+    def actors(conn: Connection, subjects: Sequence[str]) -> dict[str, str]:
+        """Return who asked for each of the restores and rehearsals that the list has."""
+        rows = conn.execute(
+            "SELECT subject, actor FROM backup.operations WHERE subject = ANY(%s) "
+            "AND subject_type IN ('restore', 'rehearsal') ORDER BY started_at DESC",
+            (list(subjects),),
+        )
+        return {str(subject): str(actor) for subject, actor in rows}
+
+    @staticmethod
     def _read(conn: Connection, statement: bytes, values: dict[str, Any]) -> list[dict[str, Any]]:
         with conn.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(statement, values).fetchall()

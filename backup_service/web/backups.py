@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 from uuid import UUID, uuid4
 
 from flask import Blueprint, Response, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from backup_service.api.own import check_seen
 from backup_service.api.routes import parse_backup_id
 from backup_service.commands import (
     DeleteBackup,
@@ -23,24 +21,15 @@ from backup_service.handlers.delete_backup import delete_backup
 from backup_service.handlers.hold_backup import hold_backup, release_backup
 from backup_service.handlers.request_backup import cancel_backup, request_backup
 from backup_service.handlers.verify_backup import verify_backup
-from backup_service.history import HistoryQuery
-from backup_service.history.query import KeyState
-from backup_service.instance_view import show_status
-from backup_service.operations import OperationsQuery
-from backup_service.operations.fold import Kind, Outcome
-from backup_service.schedule.view import show_protection
+from backup_service.web.health import key_wait, show_health
 from backup_service.web.listing import Listing
-from backup_service.web.words import KEYS, STATES, state_of, steps_of
-from serving.caller import any_caller, current_caller, requires
+from backup_service.web.story import story_of
+from backup_service.web.words import KEYS, REHEARSALS, STATES, state_of, steps_of
+from serving.caller import requires
 from serving.requester import http_requester
 from serving.web.frame import Frame
-from serving.web.words import ago
-from shared.database import Connection, postgres_faults
-from shared.errors import SecrynError, UsageError
-
-WAITING_SHOWN: Final = 3
-# A page that says that the log does not answer is read by somebody in a hurry.
-LOG_PATIENCE_S: Final = 1.0
+from shared.database import postgres_faults
+from shared.errors import UsageError
 
 
 def add_backup_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> None:
@@ -48,9 +37,9 @@ def add_backup_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> 
     words = {"states": STATES, "state_of": state_of, "keys": KEYS}
 
     @pages.get("/")
-    @any_caller
+    @requires("read")
     def home() -> BaseResponse:
-        return frame.first_page()
+        return redirect(f"{frame.prefix}/backups")
 
     @pages.get("/backups")
     @requires("read")
@@ -59,9 +48,8 @@ def add_backup_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> 
         with postgres_faults("reading the history"), context.pool.connection() as conn:
             page = context.history.page(conn, listing.query)
         return render_template(
-            "backups/list.html", page=page, listing=listing, health=_health(context),
-            approvals=_approvals(context), **words,
-        )  # fmt: skip
+            "backups/list.html", page=page, listing=listing, health=show_health(context), **words
+        )
 
     @pages.get("/backups/new")
     @requires("create")
@@ -87,16 +75,22 @@ def add_backup_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> 
         return redirect(f"{frame.prefix}/backups/{backup['backup_id']}", 303)
 
     @pages.get("/backups/<backup_id>")
-    @requires("read", also=("create",))
+    @requires("read")
     def backup(backup_id: str) -> str:
-        check_seen(context, parse_backup_id(backup_id))
         found = _found(context, backup_id)
-        return render_template("backups/detail.html", backup=found, steps=steps_of(found), **words)
+        return render_template(
+            "backups/detail.html",
+            backup=found,
+            steps=steps_of(found),
+            story=story_of(context, found["backup_id"]),
+            key_wait=key_wait(found, context.clock.now()),
+            rehearsals=REHEARSALS,
+            **words,
+        )
 
     @pages.get("/backups/<backup_id>/progress")
-    @requires("read", also=("create",))
+    @requires("read")
     def progress(backup_id: str) -> str | Response:
-        check_seen(context, parse_backup_id(backup_id))
         found = _found(context, backup_id)
         if found["state"] not in ("requested", "running"):
             # The whole page has something to say now.
@@ -141,24 +135,6 @@ def add_backup_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> 
         return redirect(f"{frame.prefix}/backups/{parse_backup_id(backup_id)}#story", 303)
 
 
-def _approvals(context: BackupContext) -> list[dict[str, Any]]:
-    """Return the restores that wait for the approval of whoever looks."""
-    caller = current_caller()
-    if "approve" not in caller.permissions:
-        return []
-    asked = OperationsQuery(kind=(Kind.RESTORE,), outcome=(Outcome.REQUESTED,))
-    with postgres_faults("reading the operations"), context.pool.connection() as conn:
-        found = context.operations.page(conn, asked)["operations"]
-    now = datetime.now(UTC)
-    return [
-        operation
-        for operation in found
-        if (until := operation["details"].get("expires_at")) is not None
-        and datetime.fromisoformat(until) > now
-        and operation["actor"] != caller.name
-    ]
-
-
 def _decision(reason: str) -> dict[str, Any]:
     return {
         "command_id": str(uuid4()),
@@ -178,32 +154,3 @@ def _found(context: BackupContext, backup_id: str) -> dict[str, Any]:
     with postgres_faults("reading the history"), context.pool.connection() as conn:
         found = context.history.get(conn, parse_backup_id(backup_id))
     return found | context.progress.of(found["backup_id"])
-
-
-def _newest(context: BackupContext, conn: Connection, query: HistoryQuery) -> list[dict[str, Any]]:
-    backups: list[dict[str, Any]] = context.history.page(conn, query)["backups"]
-    return backups
-
-
-def _health(context: BackupContext) -> dict[str, Any]:
-    """Return what the top of the page says; a part that does not answer is named, not hidden."""
-    with postgres_faults("reading the history"), context.pool.connection() as conn:
-        proven = next(iter(_newest(context, conn, HistoryQuery(proven=True, limit=1))), None)
-        last = next(iter(_newest(context, conn, HistoryQuery(limit=1))), None)
-        waiting = HistoryQuery(key_state=(KeyState.WAITING,), limit=WAITING_SHOWN)
-        keys = _newest(context, conn, waiting)
-    try:
-        status: dict[str, Any] | None = show_status(context, LOG_PATIENCE_S)
-        fault = None
-    except SecrynError as error:
-        status, fault = None, error
-    protection = show_protection(context)
-    return {
-        "proven": proven,
-        "failed": last if last is not None and last["state"] == "failed" else None,
-        "waiting": keys,
-        "ago": None if proven is None else ago(proven["created_at"], datetime.now(UTC)),
-        "protection": protection,
-        "status": status,
-        "fault": fault,
-    }

@@ -11,9 +11,10 @@ from backup_service.context import BackupContext
 from backup_service.operations import OperationsQuery
 from backup_service.operations.fold import Kind, Outcome
 from backup_service.operations.query import SEVERAL
+from backup_service.web.words import KEYS
 from serving.caller import requires
 from serving.paging import parse_arguments
-from shared.database import postgres_faults
+from shared.database import Connection, postgres_faults
 
 ROWS: Final = 50
 KINDS: Final = {kind: kind.value.replace("_", " ").capitalize() for kind in Kind}
@@ -45,7 +46,8 @@ def add_operation_pages(pages: Blueprint, context: BackupContext) -> None:
         filters = {name: given for name, given in asked.items() if name != "cursor"}
         return {
             "page": page,
-            "key_states": keys,
+            "key_facts": keys,
+            "keys": KEYS,
             "query": urlencode(filters, doseq=True),
             "asked": {name: given[0] for name, given in filters.items()},
             "first": query.cursor is None,
@@ -64,11 +66,13 @@ def add_operation_pages(pages: Blueprint, context: BackupContext) -> None:
         return render_template("operations/list.html", **listed())
 
 
-def _keys(context: BackupContext, conn: Any, operations: list[dict[str, Any]]) -> dict[str, str]:
+def _keys(
+    context: BackupContext, conn: Connection, operations: list[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
     """Return what became of the keys of the backups that are listed."""
     made = [
         found["subject"]
         for found in operations
         if found["kind"] == Kind.BACKUP and found["outcome"] == Outcome.SUCCEEDED
     ]
-    return context.history.key_states(conn, made)
+    return context.history.key_facts(conn, made)

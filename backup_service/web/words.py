@@ -27,8 +27,14 @@ KEYS: Final = {
     "gone": ("bad", "Gone"),
     "destroyed": ("off", "Destroyed with it"),
 }
+# What a rehearsal of a backup found.
+REHEARSALS: Final = {
+    "restorable": ("good", "Restorable"),
+    "differs": ("bad", "Differs"),
+    "failed": ("bad", "Failed"),
+}
 # By which rule of retention a backup goes or stays.
-RULES: Final = {
+RULES: Final[Mapping[str, str]] = {
     Rule.OVER_LAST: "it is not among the newest that are kept",
     Rule.OLDER_THAN: "it is older than the days that are set",
     Rule.HELD: "somebody holds it",

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from flask import Blueprint, Response, jsonify
 
-from restore_service.approval import WATCHERS
 from restore_service.commands import RehearseRestore, parse_command
 from restore_service.context import RestoreContext
 from restore_service.handlers.request_rehearsal import cancel_rehearsal, request_rehearsal
@@ -62,7 +61,7 @@ def create_rehearsal_routes(context: RestoreContext, board: WatchBoard) -> Bluep
 
     @routes.get("")
     @operation("All rehearsals, the newest first", query=HistoryQuery, answer=RehearsalPage)
-    @requires("read", also=WATCHERS)
+    @requires("read")
     def list_rehearsals() -> Response:
         wanted = query(HistoryQuery)
         with context.transaction("reading the rehearsals") as conn:
@@ -87,7 +86,7 @@ def create_rehearsal_routes(context: RestoreContext, board: WatchBoard) -> Bluep
         headers={"ETag": "Another one with every change."},
         problems=(RehearsalNotFound,),
     )
-    @requires("read", also=WATCHERS)
+    @requires("read")
     def show_one(rehearsal_id: str) -> Response:
         return show(board, _watched(context, rehearsal_id), query(WaitQuery).wait_s)
 
@@ -99,7 +98,7 @@ def create_rehearsal_routes(context: RestoreContext, board: WatchBoard) -> Bluep
         status=(200, 204),
         problems=(RehearsalNotFound, WatchersBusy),
     )
-    @requires("read", also=WATCHERS)
+    @requires("read")
     def watch(rehearsal_id: str) -> Response:
         return follow(board, _watched(context, rehearsal_id))
 

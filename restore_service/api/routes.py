@@ -8,7 +8,6 @@ from uuid import UUID
 from flask import Blueprint, Response, jsonify
 from pydantic import Field
 
-from restore_service.approval import WATCHERS
 from restore_service.commands import (
     PreviewRestore,
     ReapplyVoided,
@@ -77,7 +76,7 @@ def create_routes(context: RestoreContext, board: WatchBoard) -> Blueprint:
 
     @routes.get("/recipient")
     @operation("The recipient to seal keys to now", answer=Recipient)
-    @requires("read", also=("restore",))
+    @requires("read")
     def recipient() -> Response:
         present = publish_recipient(context)
         return jsonify({"recipient": present.recipient, "expires_at": present.expires_at})
@@ -157,14 +156,14 @@ def create_routes(context: RestoreContext, board: WatchBoard) -> Blueprint:
 
     @routes.get("/space")
     @operation("What a restore needs on the database's disk", answer=Space)
-    @requires("read", also=("restore",))
+    @requires("read")
     def space() -> Response:
         with context.transaction("looking at the space") as conn:
             return jsonify(measure_space(conn, context.settings.restore))
 
     @routes.get("/restores")
     @operation("All restores and undos, the newest first", query=HistoryQuery, answer=RestorePage)
-    @requires("read", also=WATCHERS)
+    @requires("read")
     def list_restores() -> Response:
         wanted = query(HistoryQuery)
         with context.transaction("reading the history") as conn:
@@ -180,7 +179,7 @@ def create_routes(context: RestoreContext, board: WatchBoard) -> Blueprint:
         headers={"ETag": "Another one with every change."},
         problems=(RestoreNotFound,),
     )
-    @requires("read", or_one="watch_one", also=WATCHERS)
+    @requires("read", or_one="watch_one")
     def show_one(restore_id: str) -> Response:
         _check_only(restore_id)
         return show(board, _watched(context, restore_id), query(WaitQuery).wait_s)
@@ -193,7 +192,7 @@ def create_routes(context: RestoreContext, board: WatchBoard) -> Blueprint:
         status=(200, 204),
         problems=(RestoreNotFound, WatchersBusy),
     )
-    @requires("read", or_one="watch_one", also=WATCHERS)
+    @requires("read", or_one="watch_one")
     def watch(restore_id: str) -> Response:
         _check_only(restore_id)
         return follow(board, _watched(context, restore_id))
@@ -205,7 +204,7 @@ def create_routes(context: RestoreContext, board: WatchBoard) -> Blueprint:
         answer=VoidedPage,
         problems=(RestoreNotFound, NotVoided),
     )
-    @requires("read", also=WATCHERS)
+    @requires("read")
     def voided(restore_id: str) -> Response:
         wanted = query(VoidedQuery)
         return jsonify(page_of_voided(context, _id(restore_id), wanted.after, wanted.limit))

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from flask import Blueprint, render_template, request
 
-from restore_service.approval import APPROVE
 from restore_service.context import RestoreContext
-from restore_service.events import AWAITING_APPROVAL
-from restore_service.uploads import find_upload
 from restore_service.web.words import STATES
-from serving.caller import current_caller, requires
+from serving.caller import requires
 from shared.archive.receipt import read_receipt
 from shared.errors import SecrynError
 
@@ -25,18 +22,14 @@ def add_choosing_page(pages: Blueprint, context: RestoreContext) -> None:
     """Add the first page of a restore to ``pages``."""
 
     @pages.get("/")
-    @requires("restore", also=(APPROVE,))
+    @requires("restore")
     def choose() -> str:
-        typed = {"backup_id": request.args.get("backup", "")}
-        if "upload" in request.args:
-            typed = {"backup_id": "upload", "upload_id": request.args["upload"]}
-        return choosing_page(context, typed, None)
+        return choosing_page(context, {"backup_id": request.args.get("backup", "")}, None)
 
 
 def choosing_page(context: RestoreContext, typed: dict[str, str], error: SecrynError | None) -> str:
     """Return the page with what was ``typed``; never a key."""
-    chooses = "restore" in current_caller().permissions
-    offered = _offered(context) if chooses else []
+    offered = _offered(context)
     wanted = typed.get("backup_id", "")
     with context.transaction("reading the history") as conn:
         restores = context.history.page(conn, 10)["restores"]
@@ -49,35 +42,10 @@ def choosing_page(context: RestoreContext, typed: dict[str, str], error: SecrynE
         typed=typed,
         error=error,
         upload_id=str(uuid4()),
-        uploaded=_uploaded(context, typed.get("upload_id", "")),
         restores=restores,
         rehearsals=rehearsals,
         states=STATES,
-        chooses=chooses,
-        key_again=request.method == "POST" and error is None,
-        waiting=_waiting(restores),
     )
-
-
-def _waiting(restores: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what waits for the approval of whoever looks, of the newest."""
-    caller = current_caller()
-    return [
-        found
-        for found in restores
-        if found["state"] == AWAITING_APPROVAL
-        and APPROVE in caller.permissions
-        and found["requested_by"] != caller.name
-    ]
-
-
-def _uploaded(context: RestoreContext, upload_id: str) -> dict[str, Any] | None:
-    """Return an upload that is whole, or None."""
-    try:
-        found = find_upload(context.uploads, str(UUID(upload_id)))
-    except ValueError:
-        return None
-    return found if found["complete"] else None
 
 
 def _offered(context: RestoreContext) -> list[dict[str, Any]]:

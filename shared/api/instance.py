@@ -43,7 +43,10 @@ class InstanceDigest(TypedDict):
 
 
 class StoreStatus(TypedDict):
-    """How far the store is behind the log; ``lag`` is null where that is another log."""
+    """How far the store is behind the log; ``lag`` is null where that is another log.
+
+    ``stands_still``: what is on the log for more than 10 s is not in the store, and nothing moves.
+    """
 
     position: int
     high_watermark: int
@@ -51,6 +54,7 @@ class StoreStatus(TypedDict):
     lag: int | None
     epoch: int
     fenced: bool
+    stands_still: bool
 
 
 class LogPlace(TypedDict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -144,6 +145,17 @@ class LogAdmin:
         with kafka_faults(f"reading the beginning of {topic}"):
             partition = TopicPartition(topic, 0)
             return int(self._consumer().beginning_offsets([partition])[partition])
+
+    def offset_since(self, topic: str, moment: datetime) -> int | None:
+        """Return the first offset that was appended at ``moment`` or later; None without one.
+
+        For topics whose times are those of the appending: other times are in no order.
+        """
+        with kafka_faults(f"looking for a time on {topic}"):
+            partition = TopicPartition(topic, 0)
+            asked = {partition: int(moment.timestamp() * 1000)}
+            found = self._consumer().offsets_for_times(asked)[partition]
+        return None if found is None else int(found.offset)
 
     def _consumer(self) -> KafkaConsumer:
         if self._ends is None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Route
 
 from tests.accessing import HASHER, PASSWORD
 from tests.callers import BOOTSTRAP_TOKEN, House
@@ -77,8 +78,7 @@ PAGES = [
     "/admin/backups/{own}/key", "/admin/schedule", "/admin/operations",
     "/admin/operations?actor=nobody", "/admin/audit", "/admin/audit?outcome=success",
     "/admin/audit?actor=nobody", "/admin/audit/chain", "/admin/sign-in",
-    "/admin/sign-in?because=access.sign_in_refused", "/admin/sign-in?left_out=1", "/admin/sign-in?ended=restored",
-    "/admin/prove", "/admin/prove?because=access.sign_in_refused",
+    "/admin/sign-in?because=access.sign_in_refused", "/admin/sign-in?left_out=1", "/admin/prove",
     "/admin/first",
     "/admin/restore/", "/admin/restore/restores/{restore running}",
     "/admin/restore/restores/{restore awaited}", "/admin/restore/restores/{restore approved}",
@@ -158,6 +158,23 @@ def test_the_chain_is_checked_when_its_page_is_opened_and_the_first_bad_entry_na
     everything.check()
 
 
+def test_a_list_that_is_replaced_keeps_the_keyboards_place(everything: Visitor, site: Site) -> None:
+    page = everything.see("/admin/operations")
+    found = page.locator("#operations")
+    for link in (
+        found.get_by_role("link", name="Backup", exact=True),
+        found.get_by_text("View key"),
+    ):
+        link.last.focus()
+        before = page.evaluate("document.activeElement.id")
+        assert before
+        page.evaluate(
+            "new Promise(done => { document.addEventListener('htmx:afterSettle', done, {once: true});"
+            "htmx.trigger(document.getElementById('operations'), 'changed'); })"
+        )
+        assert page.evaluate("document.activeElement.id") == before
+
+
 def test_a_backup_that_is_asked_for_is_cancelled(everything: Visitor, site: Site) -> None:
     page = everything.see(f"/admin/backups/{site.ids['asked']}")
     page.get_by_role("button", name="Cancel it").click()
@@ -185,7 +202,7 @@ def test_a_backup_is_deleted_by_its_typed_id_and_a_proof_on_the_way_loses_nothin
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Go on").click()
         page.get_by_text("It was purged").wait_for()
-        assert page.get_by_text("no longer needed").is_visible()
+        assert page.get_by_text("no longer needed").first.is_visible()
         found.said.clear()
         found.check()
         page = found.see(f"/admin/backups/{newest}")
@@ -206,6 +223,32 @@ def test_another_person_approves_and_then_the_key_is_asked_for_again(
     everything.said.clear()
     page.get_by_role("button", name="Cancel it").click()
     page.get_by_text("Cancelled").first.wait_for()
+    everything.check()
+
+
+def test_an_upload_that_broke_off_goes_on_where_it_was(
+    everything: Visitor, site: Site, tmp_path: Any
+) -> None:
+    file = tmp_path / "large.age"
+    file.write_bytes(bytes(20 << 20))
+    offsets: list[str] = []
+
+    def break_off_once(route: Route) -> None:
+        offsets.append(route.request.headers.get("upload-offset", "-"))
+        if offsets == ["0", str(16 << 20)]:
+            route.abort()
+        else:
+            route.continue_()
+
+    page = everything.see("/admin/restore/")
+    page.route("**/api/v1/uploads/**", break_off_once)
+    page.get_by_label("The backup file").set_input_files(file)
+    page.get_by_text("The connection broke off").wait_for()
+    everything.said.clear()
+    page = everything.see("/admin/restore/")
+    page.get_by_label("The backup file").set_input_files(file)
+    page.get_by_text("large.age is here").wait_for()
+    assert offsets == ["0", str(16 << 20), "-", str(16 << 20)]
     everything.check()
 
 

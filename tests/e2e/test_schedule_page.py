@@ -143,6 +143,8 @@ def test_an_operation_is_listed_while_one_looks_and_leads_to_its_key(
     page.wait_for_url(f"**/backups/{asked['backup_id']}")
     admin.see("/admin/operations")
     assert row.get_by_text("Viewed").is_visible()
+    assert row.get_by_text("by user:anna, ").is_visible()
+    admin.check()
 
 
 def test_a_held_backup_says_so_and_the_history_finds_it(admin: Visitor, live: Live) -> None:
@@ -151,7 +153,8 @@ def test_a_held_backup_says_so_and_the_history_finds_it(admin: Visitor, live: Li
     page.get_by_text("Hold it: it is not purged").click()
     page.locator("#hold-reason").fill("for the auditors")
     page.get_by_role("button", name="Hold it").click()
-    assert page.get_by_text("for the auditors").is_visible()
+    kept = page.locator("#kept")
+    assert kept.get_by_text("for the auditors").is_visible()
     admin.check()
     page = admin.see("/admin/backups")
     page.get_by_label("State").select_option("created")
