@@ -33,6 +33,11 @@ Line = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f
 SealedKey = Annotated[str, Field(pattern=r"^([0-9a-f]{2})+$", max_length=256 * 1024, repr=False)]
 
 
+def restore_id_of(command_id: UUID) -> UUID:
+    """Return the id of the restore that the command of that id makes."""
+    return uuid5(_RESTORES, str(command_id))
+
+
 class ArchiveTask(BaseModel):
     """Something that is to be done with an archive, whoever has its key."""
 
@@ -82,7 +87,7 @@ class RestoreInstance(ArchiveCommand):
     @property
     def restore_id(self) -> UUID:
         """Return the id of the restore that this command makes."""
-        return uuid5(_RESTORES, str(self.command_id))
+        return restore_id_of(self.command_id)
 
 
 class RehearsalTask(ArchiveTask):

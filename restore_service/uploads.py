@@ -25,6 +25,7 @@ from shared.errors import (
     UploadNotFound,
     UploadOffset,
     UploadTooLarge,
+    UsageError,
 )
 from shared.storage import ObjectInfo, ObjectReader, ObjectStore
 
@@ -119,6 +120,33 @@ def receive(
     if end == piece.total_bytes:
         _finish(uploads, piece, digest)
     return find_upload(uploads, piece.upload_id)
+
+
+class FileOfForm(Source, Protocol):
+    """A file of which only its end tells how large it is."""
+
+    ended: bool
+
+
+def receive_form(
+    uploads: ObjectStore, upload_id: str, file: FileOfForm, length: int, max_bytes: int
+) -> dict[str, Any]:
+    """Stream the file of a form of ``length`` bytes into the store; memory stays flat.
+
+    Raises UploadTooLarge, NoSpace, UsageError for an empty one, ArchiveTruncated when the sender
+    was gone before its end.
+    """
+    form = Piece(upload_id, 0, length, length)
+    _check_fits(uploads, form, max_bytes)
+    digest = hashlib.sha256()
+    came = _store(uploads, form, file, digest)
+    if not file.ended:
+        drop_upload(uploads, upload_id)
+        raise ArchiveTruncated(f"the upload broke off after {came:,} bytes", hint="Send it again.")
+    if not came:
+        raise UsageError("no file is chosen, or it is empty", hint="Choose the backup's file.")
+    _finish(uploads, Piece(upload_id, 0, came, came), digest)
+    return find_upload(uploads, upload_id)
 
 
 def _check_fits(uploads: ObjectStore, piece: Piece, max_bytes: int) -> None:

@@ -57,6 +57,17 @@ def without_secrets(address: str) -> str | None:
     return path + (f"?{query}" if query else "") + hash_mark + fragment
 
 
+def page_within(path: str | None, home: str) -> str:
+    """Return ``path`` if it is a page of ours, ``home`` otherwise: nobody is sent elsewhere.
+
+    What is shaped like a secret is left out of it.
+    """
+    if path is None or not path.startswith("/admin/") or "\\" in path or "//" in path:
+        return home
+    clean = without_secrets(path) if path.isprintable() else None
+    return home if clean is None else clean
+
+
 def _is_secret_parameter(name: str, value: str) -> bool:
     return _names_a_secret(name) or holds_secret(name) or holds_secret(value)
 

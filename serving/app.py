@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, current_app, g, jsonify, request
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
@@ -135,7 +135,7 @@ def create_app(
         structlog.contextvars.bind_contextvars(
             correlation_id=g.correlation_id, service=service, endpoint=request.endpoint
         )
-        is_open = _is_open(app)
+        is_open = _marked(app, "open_to_all")
         g.caller = _enter(authenticator, access, is_open)
         if g.caller is None and not is_open:
             raise NotAuthenticated("the request carries no valid token")
@@ -176,9 +176,10 @@ def _check_proof(access: Access | None) -> None:
     http_requester().require_proof(access.clock.now(), access.settings.proof_max_age_s)
 
 
-def _is_open(app: Flask) -> bool:
+def _marked(app: Flask, mark: str) -> bool:
+    """Tell whether the view of the present request carries a mark (serving/caller.py)."""
     view = app.view_functions.get(request.endpoint or "")
-    return bool(getattr(view, "open_to_all", False))
+    return bool(getattr(view, mark, False))
 
 
 def _enter(authenticator: Authenticator, access: Access | None, is_open: bool) -> Caller | None:
@@ -201,7 +202,8 @@ def _known(authenticator: Authenticator, access: Access | None, is_open: bool) -
             return None
         return authenticator.authenticate(token.strip())
     try:
-        found = enter_by_cookie(access, is_open=is_open)
+        streams = _marked(current_app, "streams_form")
+        found = enter_by_cookie(access, is_open=is_open, streams_form=streams)
     except SessionEnded:
         found = _enter_by_receipt(authenticator, access)
         if found is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -112,6 +112,15 @@ def open_to_all(view: Callable[P, R]) -> Callable[P, R]:
     return view
 
 
+def streams_form(view: Callable[P, R]) -> Callable[P, R]:
+    """Let the decorated view read a form with a file itself: its first field is the session's token.
+
+    The view has to compare it (serving/access/cookies.py) before it does anything.
+    """
+    view.__dict__["streams_form"] = True
+    return view
+
+
 def any_caller(view: Callable[P, R]) -> Callable[P, R]:
     """Let every caller that is known through to the decorated view, whatever it may do."""
     view.__dict__["any_caller"] = True
@@ -119,30 +128,36 @@ def any_caller(view: Callable[P, R]) -> Callable[P, R]:
 
 
 def requires(
-    permission: str, or_one: str | None = None, *, proven: bool = False
+    permission: str,
+    or_one: str | None = None,
+    *,
+    also: Collection[str] = (),
+    proven: bool = False,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let only callers that hold ``permission`` through to the decorated view.
+    """Let only callers that hold ``permission``, or one of ``also``, through to the decorated view.
 
     With ``or_one`` also those that hold that one, for one thing alone: the view compares which.
     With ``proven`` who it is must have been proved a short while ago; a receipt is its own proof.
     """
-    if permission not in PERMISSIONS | LOCAL_PERMISSIONS or (
+    enough = frozenset({permission, *also})
+    if not enough <= PERMISSIONS | LOCAL_PERMISSIONS or (
         or_one is not None and or_one not in RECEIPT
     ):
-        raise ValueError(f"no such permission: {permission}, {or_one}")
+        raise ValueError(f"no such permission: {permission}, {also}, {or_one}")
 
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
             held = current_caller().permissions
-            if permission not in held and (or_one is None or or_one not in held):
+            if enough.isdisjoint(held) and (or_one is None or or_one not in held):
                 raise AccessError(f"the permission {permission} is missing")
-            if proven and permission in held:
+            if proven and not enough.isdisjoint(held):
                 current_app.extensions[PROOF]()
             return view(*args, **kwargs)
 
         guarded.__dict__ |= {
-            "required_permission": permission, "or_one": or_one, "needs_proof": proven,
+            "required_permission": " or ".join((permission, *also)), "or_one": or_one,
+            "needs_proof": proven,
         }  # fmt: skip
         return guarded
 

@@ -24,6 +24,7 @@ from backup_service.context import BackupContext
 from restore_service import events as ev
 from restore_service.api import application as restore_application
 from serving.access import Access
+from serving.access.attempts import attempt_of, count_attempt
 from serving.access.bootstrap import read_credential
 from serving.access.cookies import CSRF_HEADER, cookie_name
 from serving.access.people import person_named
@@ -117,8 +118,10 @@ class House:
 
     def settle(self) -> None:
         """Add a person and a token for each permission, and those that open nothing any more."""
-        for name, held in [(p, [p]) for p in sorted(PERMISSIONS)] + [("everything", PERMISSIONS)]:
+        several = [(name, PERMISSIONS) for name in ("everything", "disabled", "locked")]
+        for name, held in [(p, [p]) for p in sorted(PERMISSIONS)] + several:
             self._add_person(name, sorted(held))
+        self.execute("UPDATE instance.users SET enabled = false WHERE username = 'disabled'")
         for permission in TOKEN_PERMISSIONS:
             self.add_token(permission, frozenset({permission}))
         everything = frozenset(TOKEN_PERMISSIONS)
@@ -128,6 +131,17 @@ class House:
         maker = _operator(self.clock)
         revoke_token(self.access, "revoked", maker)
         self.clock.pass_(minutes=2)
+
+    def lock(self, name: str) -> None:
+        """Let somebody guess at an account from the address of every test client, until both wait.
+
+        The account waits there for longer than the clock of a test goes on, and the address, too.
+        """
+        tried = attempt_of(f"user:{name}", "127.0.0.1")
+        later = self.clock.now() + timedelta(days=1)
+        with self.access.transaction("a test") as conn:
+            count_attempt(conn, tried, self.clock.now())
+            conn.execute("UPDATE access.attempts SET blocked_until = %s", (later,))
 
     def execute(self, statement: str, *values: Any) -> None:
         with psycopg.connect(self.restoring.place.dsn(), autocommit=True) as conn:
@@ -166,8 +180,19 @@ class House:
     def bearer(self, token: str) -> Headers:
         return {"Authorization": f"Bearer {token}"}
 
-    def session(self, name: str, *, age_s: int = 0, because: str | None = None) -> Headers:
-        """Return the cookie and the CSRF token of a new session that was proven ``age_s`` ago."""
+    def session(
+        self,
+        name: str,
+        *,
+        age_s: int = 0,
+        because: str | None = None,
+        idle_s: int = 0,
+        open_s: int = 0,
+    ) -> Headers:
+        """Return the cookie and the CSRF token of a new session that was proven ``age_s`` ago.
+
+        It was last used ``idle_s`` ago, and began ``open_s`` ago.
+        """
         with self.access.transaction("a test") as conn:
             who = (
                 read_credential(self.access.bootstrap_file)
@@ -179,9 +204,11 @@ class House:
             )
             conn.execute(
                 "UPDATE access.sessions SET proven_at = proven_at - make_interval(secs => %s), "
+                "last_seen_at = last_seen_at - make_interval(secs => %s), "
+                "created_at = created_at - make_interval(secs => %s), "
                 "ended_because = %s, ended_at = CASE WHEN %s::text IS NOT NULL THEN now() END "
                 "WHERE session_id = %s",
-                (age_s, because, because, session.session_id),
+                (age_s, idle_s, open_s, because, because, session.session_id),
             )
         cookie = f"{cookie_name('session', self.access.instance_id, secure=False)}={value}"
         return {"Cookie": cookie, CSRF_HEADER: session.csrf_token}
@@ -214,6 +241,10 @@ class House:
             "wrong receipt": lambda: self.bearer(f"secryn-receipt.{self.restore_id}.x"),
             "spent bootstrap": lambda: self.bearer(BOOTSTRAP_TOKEN),
             "ended session": lambda: self.session("everything", because="signed_out"),
+            "disabled session": lambda: self.session("disabled"),
+            "idle session": lambda: self.session("everything", idle_s=30 * 60),
+            "expired session": lambda: self.session("everything", open_s=12 * 3600),
+            "locked session": lambda: self.session("locked"),
             "old proof": lambda: self.session("everything", age_s=301),
         }
         for permission in sorted(PERMISSIONS):

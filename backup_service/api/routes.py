@@ -9,6 +9,7 @@ from uuid import UUID
 
 from flask import Blueprint, Response, jsonify, request
 
+from backup_service.api.own import check_seen
 from backup_service.commands import CreateBackup, parse_create
 from backup_service.context import BackupContext, object_name, receipt_name
 from backup_service.events import ENDED, stream_of
@@ -129,8 +130,9 @@ def create_routes(context: BackupContext, board: WatchBoard) -> Blueprint:
         headers={"ETag": "Another one with every change."},
         problems=(BackupNotFound,),
     )
-    @requires("read")
+    @requires("read", also=("create",))
     def show_one(backup_id: str) -> Response:
+        check_seen(context, parse_backup_id(backup_id))
         return show(board, _watched(context, backup_id), query(WaitQuery).wait_s)
 
     @routes.get("/backups/<backup_id>/events")
@@ -141,8 +143,9 @@ def create_routes(context: BackupContext, board: WatchBoard) -> Blueprint:
         status=(200, 204),
         problems=(BackupNotFound, WatchersBusy),
     )
-    @requires("read")
+    @requires("read", also=("create",))
     def watch(backup_id: str) -> Response:
+        check_seen(context, parse_backup_id(backup_id))
         return follow(board, _watched(context, backup_id))
 
     @routes.post("/backups/<backup_id>/cancel")

@@ -22,6 +22,7 @@ _STREAM: Final = "told-"
 # Of all that a restore tells, what a line of the list is made of.
 _KEPT: Final = (
     "reason", "backup_id", "undo_of", "outcome", "epoch", "offset", "approved_by", "required",
+    "expires_at",
 )  # fmt: skip
 _TEXT_MAX: Final = 500
 

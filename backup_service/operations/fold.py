@@ -159,6 +159,7 @@ def _shown(data: Mapping[str, Any]) -> dict[str, Any]:
 
 _DETAILS: Final = (
     "backup_id", "offset", "size_bytes", "undo_of", "epoch", "approved_by", "outcome", "required",
+    "expires_at",
 )  # fmt: skip
 _OF_RESTORES: Final = {
     between.RESTORE_REQUESTED: Outcome.REQUESTED,

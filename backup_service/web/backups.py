@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from flask import Blueprint, Response, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
+from backup_service.api.own import check_seen
 from backup_service.api.routes import parse_backup_id
 from backup_service.commands import (
     DeleteBackup,
@@ -21,11 +23,13 @@ from backup_service.handlers.delete_backup import delete_backup
 from backup_service.handlers.hold_backup import hold_backup, release_backup
 from backup_service.handlers.request_backup import cancel_backup, request_backup
 from backup_service.handlers.verify_backup import verify_backup
+from backup_service.operations import OperationsQuery
+from backup_service.operations.fold import Kind, Outcome
 from backup_service.web.health import key_wait, show_health
 from backup_service.web.listing import Listing
 from backup_service.web.story import story_of
 from backup_service.web.words import KEYS, REHEARSALS, STATES, state_of, steps_of
-from serving.caller import requires
+from serving.caller import any_caller, current_caller, requires
 from serving.requester import http_requester
 from serving.web.frame import Frame
 from shared.database import postgres_faults
@@ -37,9 +41,9 @@ def add_backup_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> 
     words = {"states": STATES, "state_of": state_of, "keys": KEYS}
 
     @pages.get("/")
-    @requires("read")
+    @any_caller
     def home() -> BaseResponse:
-        return redirect(f"{frame.prefix}/backups")
+        return frame.first_page()
 
     @pages.get("/backups")
     @requires("read")
@@ -48,8 +52,9 @@ def add_backup_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> 
         with postgres_faults("reading the history"), context.pool.connection() as conn:
             page = context.history.page(conn, listing.query)
         return render_template(
-            "backups/list.html", page=page, listing=listing, health=show_health(context), **words
-        )
+            "backups/list.html", page=page, listing=listing, health=show_health(context),
+            approvals=_approvals(context), **words,
+        )  # fmt: skip
 
     @pages.get("/backups/new")
     @requires("create")
@@ -75,8 +80,9 @@ def add_backup_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> 
         return redirect(f"{frame.prefix}/backups/{backup['backup_id']}", 303)
 
     @pages.get("/backups/<backup_id>")
-    @requires("read")
+    @requires("read", also=("create",))
     def backup(backup_id: str) -> str:
+        check_seen(context, parse_backup_id(backup_id))
         found = _found(context, backup_id)
         return render_template(
             "backups/detail.html",
@@ -89,8 +95,9 @@ def add_backup_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> 
         )
 
     @pages.get("/backups/<backup_id>/progress")
-    @requires("read")
+    @requires("read", also=("create",))
     def progress(backup_id: str) -> str | Response:
+        check_seen(context, parse_backup_id(backup_id))
         found = _found(context, backup_id)
         if found["state"] not in ("requested", "running"):
             # The whole page has something to say now.
@@ -133,6 +140,24 @@ def add_backup_pages(pages: Blueprint, context: BackupContext, frame: Frame) -> 
     def verify(backup_id: str) -> BaseResponse:
         verify_backup(context, parse_backup_id(backup_id), http_requester())
         return redirect(f"{frame.prefix}/backups/{parse_backup_id(backup_id)}#story", 303)
+
+
+def _approvals(context: BackupContext) -> list[dict[str, Any]]:
+    """Return the restores that wait for the approval of whoever looks."""
+    caller = current_caller()
+    if "approve" not in caller.permissions:
+        return []
+    asked = OperationsQuery(kind=(Kind.RESTORE,), outcome=(Outcome.REQUESTED,))
+    with postgres_faults("reading the operations"), context.pool.connection() as conn:
+        found = context.operations.page(conn, asked)["operations"]
+    now = datetime.now(UTC)
+    return [
+        operation
+        for operation in found
+        if (until := operation["details"].get("expires_at")) is not None
+        and datetime.fromisoformat(until) > now
+        and operation["actor"] != caller.name
+    ]
 
 
 def _decision(reason: str) -> dict[str, Any]:

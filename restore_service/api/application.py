@@ -16,7 +16,7 @@ from restore_service.spoken import SPOKEN
 from restore_service.web.pages import add_pages
 from serving.access import Access
 from serving.access.bootstrap import Bootstrap
-from serving.access.oidc_routes import create_oidc_routes
+from serving.access.oidc_routes import RESTORES, Ways, create_oidc_routes
 from serving.access.provider import Provider
 from serving.access.routes import create_access_routes
 from serving.access.tokens import TokenHolders
@@ -70,9 +70,8 @@ def create_http(
     )
     app.register_blueprint(create_access_routes(access))
     if access.settings.oidc is not None:
-        app.register_blueprint(
-            create_oidc_routes(access, Provider(access.settings.oidc), refusals.refused)
-        )
+        provider, ways = Provider(access.settings.oidc), Ways(RESTORES, context.settings.web)
+        app.register_blueprint(create_oidc_routes(access, provider, ways, refusals.refused))
     app.register_blueprint(create_routes(context, board))
     app.register_blueprint(create_upload_routes(context))
     app.register_blueprint(create_rehearsal_routes(context, board))

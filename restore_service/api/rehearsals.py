@@ -7,6 +7,7 @@ from uuid import UUID
 
 from flask import Blueprint, Response, jsonify
 
+from restore_service.approval import WATCHERS
 from restore_service.commands import RehearseRestore, parse_command
 from restore_service.context import RestoreContext
 from restore_service.handlers.request_rehearsal import cancel_rehearsal, request_rehearsal
@@ -61,7 +62,7 @@ def create_rehearsal_routes(context: RestoreContext, board: WatchBoard) -> Bluep
 
     @routes.get("")
     @operation("All rehearsals, the newest first", query=HistoryQuery, answer=RehearsalPage)
-    @requires("read")
+    @requires("read", also=WATCHERS)
     def list_rehearsals() -> Response:
         wanted = query(HistoryQuery)
         with context.transaction("reading the rehearsals") as conn:
@@ -86,7 +87,7 @@ def create_rehearsal_routes(context: RestoreContext, board: WatchBoard) -> Bluep
         headers={"ETag": "Another one with every change."},
         problems=(RehearsalNotFound,),
     )
-    @requires("read")
+    @requires("read", also=WATCHERS)
     def show_one(rehearsal_id: str) -> Response:
         return show(board, _watched(context, rehearsal_id), query(WaitQuery).wait_s)
 
@@ -98,7 +99,7 @@ def create_rehearsal_routes(context: RestoreContext, board: WatchBoard) -> Bluep
         status=(200, 204),
         problems=(RehearsalNotFound, WatchersBusy),
     )
-    @requires("read")
+    @requires("read", also=WATCHERS)
     def watch(rehearsal_id: str) -> Response:
         return follow(board, _watched(context, rehearsal_id))
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from flask import Blueprint, Response, jsonify
 from pydantic import Field
 
+from restore_service.approval import WATCHERS
 from restore_service.commands import (
     PreviewRestore,
     ReapplyVoided,
@@ -76,7 +77,7 @@ def create_routes(context: RestoreContext, board: WatchBoard) -> Blueprint:
 
     @routes.get("/recipient")
     @operation("The recipient to seal keys to now", answer=Recipient)
-    @requires("read")
+    @requires("read", also=("restore",))
     def recipient() -> Response:
         present = publish_recipient(context)
         return jsonify({"recipient": present.recipient, "expires_at": present.expires_at})
@@ -156,14 +157,14 @@ def create_routes(context: RestoreContext, board: WatchBoard) -> Blueprint:
 
     @routes.get("/space")
     @operation("What a restore needs on the database's disk", answer=Space)
-    @requires("read")
+    @requires("read", also=("restore",))
     def space() -> Response:
         with context.transaction("looking at the space") as conn:
             return jsonify(measure_space(conn, context.settings.restore))
 
     @routes.get("/restores")
     @operation("All restores and undos, the newest first", query=HistoryQuery, answer=RestorePage)
-    @requires("read")
+    @requires("read", also=WATCHERS)
     def list_restores() -> Response:
         wanted = query(HistoryQuery)
         with context.transaction("reading the history") as conn:
@@ -179,7 +180,7 @@ def create_routes(context: RestoreContext, board: WatchBoard) -> Blueprint:
         headers={"ETag": "Another one with every change."},
         problems=(RestoreNotFound,),
     )
-    @requires("read", or_one="watch_one")
+    @requires("read", or_one="watch_one", also=WATCHERS)
     def show_one(restore_id: str) -> Response:
         _check_only(restore_id)
         return show(board, _watched(context, restore_id), query(WaitQuery).wait_s)
@@ -192,7 +193,7 @@ def create_routes(context: RestoreContext, board: WatchBoard) -> Blueprint:
         status=(200, 204),
         problems=(RestoreNotFound, WatchersBusy),
     )
-    @requires("read", or_one="watch_one")
+    @requires("read", or_one="watch_one", also=WATCHERS)
     def watch(restore_id: str) -> Response:
         _check_only(restore_id)
         return follow(board, _watched(context, restore_id))
@@ -204,7 +205,7 @@ def create_routes(context: RestoreContext, board: WatchBoard) -> Blueprint:
         answer=VoidedPage,
         problems=(RestoreNotFound, NotVoided),
     )
-    @requires("read")
+    @requires("read", also=WATCHERS)
     def voided(restore_id: str) -> Response:
         wanted = query(VoidedQuery)
         return jsonify(page_of_voided(context, _id(restore_id), wanted.after, wanted.limit))

@@ -11,9 +11,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-from restore_service.commands import PreviewRestore, RehearseRestore, RestoreInstance, parse_command
+from restore_service.commands import (
+    PreviewRestore,
+    RehearseRestore,
+    RestoreInstance,
+    parse_command,
+    restore_id_of,
+)
 from restore_service.context import RestoreContext
 from restore_service.recipient.publish import publish_recipient
 from restore_service.uploads import uploaded_sha256
@@ -45,6 +51,14 @@ class Asked:
             "target_instance_id": str(instance_id),
             "reason": reason,
         }
+
+    @property
+    def restore_id(self) -> str:
+        """Return the id of the restore that may follow. Raises UsageError."""
+        try:
+            return str(restore_id_of(UUID(self.fields["restore_id"])))
+        except ValueError:
+            raise UsageError("the form was changed on its way: begin again") from None
 
     def preview(self, place: PlaceSettings) -> PreviewRestore:
         """Return the command to preview this place. Raises UsageError."""

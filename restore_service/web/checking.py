@@ -17,13 +17,13 @@ from restore_service.handlers.request_rehearsal import request_rehearsal
 from restore_service.handlers.request_restore import request_restore
 from restore_service.web.asked import Asked, ask, asked_again, confirmed_environment
 from restore_service.web.choosing import choosing_page
-from restore_service.web.receipt import give_receipt, new_secret
+from restore_service.web.receipt import give_receipt, present_starter, watches_another
 from restore_service.web.words import ACCESS, checks_of
 from serving.caller import requires
 from serving.requester import http_requester
 from serving.web.frame import Frame
 from serving.web.words import ago
-from shared.errors import SecrynError
+from shared.errors import PreviewNotFound, SecrynError
 
 # A small instance's preview is over by then: its page needs no second look.
 PATIENCE_S: Final = 1.5
@@ -54,21 +54,40 @@ def add_checking_pages(pages: Blueprint, context: RestoreContext, frame: Frame) 
     @pages.post("/check")
     @requires("restore", proven=True)
     def check() -> Response:
+        if "key" not in request.form:
+            # Who it is was asked on the way, and the key was not carried along.
+            return make_response(choosing_page(context, request.form.to_dict(), None))
         try:
-            return make_response(page(ask(context, request.form), {}, None))
+            asked = ask(context, request.form)
+            answer = make_response(page(asked, {}, None))
+            if watches_another(context, asked.restore_id):
+                return answer
+            # Before it starts: whichever answer to a form that is sent twice may get lost.
+            return give_receipt(context, answer, asked.restore_id, present_starter(context))
         except SecrynError as error:
             typed = {name: value for name, value in request.form.items() if name != "key"}
             return make_response(choosing_page(context, typed, error), error.http_status)
 
     @pages.post("/check/again")
     @requires("restore")
-    def again() -> str:
-        return page(asked_again(request.form), request.form, None)
+    def again() -> Response:
+        try:
+            return make_response(page(asked_again(request.form), request.form, None))
+        except SecrynError as error:
+            # Of a preview that is gone only the form is left, and its sealed keys do not last.
+            chosen = request.form.get("backup_id") or "upload"
+            typed = request.form.to_dict() | {"backup_id": chosen}
+            return make_response(choosing_page(context, typed, error), error.http_status)
 
     @pages.get("/previews/<preview_id>")
     @requires("restore")
-    def preview_part(preview_id: str) -> str:
-        preview = context.previews.get(preview_id[:64])
+    def preview_part(preview_id: str) -> str | Response:
+        try:
+            preview = context.previews.get(preview_id[:64])
+        except PreviewNotFound as error:
+            if "HX-Request" not in request.headers:
+                raise
+            return make_response(render_template("restores/preview_gone.html"), error.http_status)
         shown = _shown(context, preview | context.progress.of(preview["preview_id"]))
         return render_template("restores/preview.html", typed={}, **shown)
 
@@ -76,13 +95,13 @@ def add_checking_pages(pages: Blueprint, context: RestoreContext, frame: Frame) 
     @requires("restore", proven=True)
     def start() -> BaseResponse:
         asked, form = asked_again(request.form), request.form
-        secret = new_secret()
+        starter = present_starter(context)
         try:
-            restore = _start(context, asked, form, secret.sha256)
+            restore = _start(context, asked, form, starter.sha256_of(asked.restore_id))
         except SecrynError as error:
             return make_response(page(asked, form, error), error.http_status)
-        target = redirect(f"{frame.prefix}/restores/{restore['restore_id']}", 303)
-        return give_receipt(context, target, restore["restore_id"], secret)
+        target = make_response(redirect(f"{frame.prefix}/restores/{restore['restore_id']}", 303))
+        return give_receipt(context, target, restore["restore_id"], starter)
 
     @pages.post("/rehearse")
     @requires("restore")

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
+from restore_service.approval import WATCHERS
 from restore_service.commands import Approve, StartRestore, UndoRestore, parse_command
 from restore_service.context import RestoreContext
 from restore_service.events import ENDED
@@ -20,7 +21,7 @@ from restore_service.handlers.request_undo import request_undo
 from restore_service.handlers.start_restore import start_restore
 from restore_service.rehearsal.events import ENDED as REHEARSAL_ENDED
 from restore_service.web.asked import confirmed_environment, sealed_start
-from restore_service.web.receipt import give_receipt, new_secret
+from restore_service.web.receipt import Starter, give_receipt, keep_seed, present_starter
 from restore_service.web.words import ACCESS, REHEARSAL_STEPS, RESTORE_STEPS, STATES, steps_of
 from serving.caller import current_caller, requires
 from serving.requester import http_requester
@@ -33,7 +34,9 @@ REFRESH = {"HX-Refresh": "true"}
 def add_watching_pages(pages: Blueprint, context: RestoreContext, frame: Frame) -> None:
     """Add the pages of what was asked for to ``pages``."""
 
-    def page_of(restore_id: str, error: SecrynError | None = None) -> str:
+    def page_of(
+        restore_id: str, error: SecrynError | None = None, *, key_again: bool = False
+    ) -> str:
         restore = _restore(context, restore_id)
         return render_template(
             "restores/restore.html",
@@ -42,20 +45,23 @@ def add_watching_pages(pages: Blueprint, context: RestoreContext, frame: Frame) 
             over=restore["state"] in ENDED,
             undo_until=_undo_until(context, restore),
             error=error,
+            key_again=key_again,
             states=STATES,
             access_titles=ACCESS,
+            # Of the form: sent twice, it asks for one thing.
+            command_id=request.form.get("command_id") or str(uuid4()),
         )
 
-    def to(restore_id: str) -> BaseResponse:
-        return redirect(f"{frame.prefix}/restores/{restore_id}", 303)
+    def to(restore_id: str) -> Response:
+        return make_response(redirect(f"{frame.prefix}/restores/{restore_id}", 303))
 
     @pages.get("/restores/<restore_id>")
-    @requires("read", or_one="watch_one")
-    def restore(restore_id: str) -> str:
-        return page_of(restore_id)
+    @requires("read", or_one="watch_one", also=WATCHERS)
+    def restore(restore_id: str) -> Response:
+        return keep_seed(context, make_response(page_of(restore_id)), present_starter(context))
 
     @pages.get("/restores/<restore_id>/progress")
-    @requires("read", or_one="watch_one")
+    @requires("read", or_one="watch_one", also=WATCHERS)
     def restore_progress(restore_id: str) -> str | Response:
         found = _restore(context, restore_id)
         if found["state"] not in ("requested", "running"):
@@ -75,14 +81,14 @@ def add_watching_pages(pages: Blueprint, context: RestoreContext, frame: Frame) 
     @requires("restore", or_one="undo_one", proven=True)
     def undo(restore_id: str) -> BaseResponse:
         restore_id = _restore(context, restore_id)["restore_id"]
-        secret = new_secret()
+        starter = present_starter(context)
         try:
             undone = request_undo(
-                context, _undo_command(context, restore_id, secret.sha256), http_requester()
+                context, _undo_command(context, restore_id, starter), http_requester()
             )
         except SecrynError as error:
             return make_response(page_of(restore_id, error), error.http_status)
-        return give_receipt(context, to(undone["restore_id"]), undone["restore_id"], secret)
+        return give_receipt(context, to(undone["restore_id"]), undone["restore_id"], starter)
 
     @pages.post("/restores/<restore_id>/approve")
     @requires("approve")
@@ -98,21 +104,23 @@ def add_watching_pages(pages: Blueprint, context: RestoreContext, frame: Frame) 
     @pages.post("/restores/<restore_id>/begin")
     @requires("restore", proven=True)
     def begin(restore_id: str) -> BaseResponse:
-        found, secret = _restore(context, restore_id), new_secret()
+        found, starter = _restore(context, restore_id), present_starter(context)
         document = {
-            "command_id": str(uuid4()),
+            "command_id": request.form.get("command_id") or str(uuid4()),
             "restore_id": found["restore_id"],
-            "receipt_sha256": secret.sha256,
+            "receipt_sha256": starter.sha256_of(found["restore_id"]),
         }
+        if "key" not in request.form:
+            return make_response(page_of(restore_id, key_again=True))
         try:
             document["sealed_key"] = sealed_start(context, found, request.form.get("key", ""))
             start_restore(context, parse_command(StartRestore, document), http_requester())
         except SecrynError as error:
             return make_response(page_of(restore_id, error), error.http_status)
-        return give_receipt(context, to(restore_id), found["restore_id"], secret)
+        return give_receipt(context, to(restore_id), found["restore_id"], starter)
 
     @pages.get("/rehearsals/<rehearsal_id>")
-    @requires("read")
+    @requires("read", also=WATCHERS)
     def rehearsal(rehearsal_id: str) -> str:
         found = _rehearsal(context, rehearsal_id)
         return render_template(
@@ -121,7 +129,7 @@ def add_watching_pages(pages: Blueprint, context: RestoreContext, frame: Frame) 
         )  # fmt: skip
 
     @pages.get("/rehearsals/<rehearsal_id>/progress")
-    @requires("read")
+    @requires("read", also=WATCHERS)
     def rehearsal_progress(rehearsal_id: str) -> str | Response:
         found = _rehearsal(context, rehearsal_id)
         if found["state"] in REHEARSAL_ENDED:
@@ -139,7 +147,7 @@ def add_watching_pages(pages: Blueprint, context: RestoreContext, frame: Frame) 
         return redirect(f"{frame.prefix}/rehearsals/{found}", 303)
 
 
-def _undo_command(context: RestoreContext, restore_id: str, receipt_sha256: str) -> UndoRestore:
+def _undo_command(context: RestoreContext, restore_id: str, starter: Starter) -> UndoRestore:
     place = context.settings.place
     document = {
         "command_id": request.form.get("command_id") or str(uuid4()),
@@ -147,9 +155,10 @@ def _undo_command(context: RestoreContext, restore_id: str, receipt_sha256: str)
         "restore_id": restore_id,
         "reason": request.form.get("reason", "").strip(),
         "environment": confirmed_environment(request.form, place),
-        "receipt_sha256": receipt_sha256,
     }
-    return parse_command(UndoRestore, document)
+    command = parse_command(UndoRestore, document)
+    receipt_sha256 = starter.sha256_of(str(command.undo_id))
+    return command.model_copy(update={"receipt_sha256": receipt_sha256})
 
 
 def _restore(context: RestoreContext, restore_id: str) -> dict[str, Any]:

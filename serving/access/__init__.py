@@ -4,7 +4,7 @@ For a page that shows a form:
 
     csrf_token()                        # the hidden field `csrf_token` of every form
     current_session()                   # who is signed in; None for a token
-    signed_in = sign_in(access, username, password, present_visit())
+    signed_in = sign_in(access, username, password, present_visit(), present_device(access))
     set_session(response, access, signed_in)   # the cookie
     prove(access, require_session(), password, present_visit())
     sign_out(response, access)
@@ -18,10 +18,16 @@ raises SessionEnded, whose message says why; who is not signed in, NotAuthentica
 
 from serving.access.context import Access, Visit, present_visit
 from serving.access.cookies import CSRF_FIELD, CSRF_HEADER, check_same_origin
-from serving.access.entry import csrf_token, current_session, enter_by_cookie, require_session
+from serving.access.entry import (
+    csrf_token,
+    current_session,
+    ended_because,
+    enter_by_cookie,
+    require_session,
+)
 from serving.access.sessions import Session
 from serving.access.sign_in import SignedIn, prove, sign_in
-from serving.access.web import set_session, sign_out
+from serving.access.web import present_device, set_session, sign_out
 
 __all__ = [
     "CSRF_FIELD",
@@ -33,7 +39,9 @@ __all__ = [
     "check_same_origin",
     "csrf_token",
     "current_session",
+    "ended_because",
     "enter_by_cookie",
+    "present_device",
     "present_visit",
     "prove",
     "require_session",

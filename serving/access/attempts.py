@@ -4,6 +4,10 @@ Counted is the pair of account and address, and the address alone. After some tr
 each further failure of a pair waits twice as long as the one before. Another address is not
 touched by that, and neither are sessions, API tokens and the operator's token. A try is counted
 before it is checked: many at once are not more than one after another.
+
+Who shares an address with a guesser is not held up by it for ever: a browser from which somebody
+has signed in before is counted on its own (devices.py), and so are a session that proves again who
+it is and one way to a provider and back.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, LiteralString
+from uuid import UUID
 
 from shared.database import Connection
 from shared.errors import TooManyAttempts
@@ -49,38 +54,61 @@ RETURNING failures
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a try is counted under."""
+    """What a try is counted under: its own key, and for a stranger the address's. No name is kept."""
 
-    pair: bytes
-    address: bytes
+    own: bytes
+    address: bytes | None = None
 
 
 def attempt_of(account: str, address: str | None) -> Attempt:
-    """Return what a try on ``account`` from ``address`` is counted under: no name is kept."""
+    """Return what a stranger's try on ``account`` from ``address`` is counted under."""
     network = _network(address or "")
     return Attempt(_key("pair", account, network), _key("address", network))
 
 
+def attempt_by_device(account: str, device: str) -> Attempt:
+    """Return what a try on ``account`` from a browser that it knows is counted under."""
+    return Attempt(_key("device", account, device))
+
+
+def attempt_in_session(session_id: UUID) -> Attempt:
+    """Return what a proof by whoever is signed in already is counted under."""
+    return Attempt(_key("session", str(session_id)))
+
+
+def attempt_in_flow(value: str) -> Attempt:
+    """Return what one way to a provider and back is counted under: the browser that began it."""
+    return Attempt(_key("flow", value))
+
+
 def count_attempt(conn: Connection, attempt: Attempt, now: datetime) -> None:
     """Count a try before it is checked. Raises TooManyAttempts, with the seconds to wait."""
-    for key, limit in ((attempt.pair, PAIR), (attempt.address, ADDRESS)):
+    for key, limit in ((attempt.own, PAIR), (attempt.address, ADDRESS)):
+        if key is None:
+            continue
         values = {
             "key": key, "now": now, "forget": now - FORGET_AFTER,
             "free": limit.free, "longest": limit.longest_s,
         }  # fmt: skip
         if conn.execute(_COUNT, values).fetchone() is None:
             raise TooManyAttempts(
-                "too many tries from this address", retry_after_s=_wait_s(conn, key, now)
+                "there were too many tries", retry_after_s=_wait_s(conn, key, now)
             )
 
 
 def forgive(conn: Connection, attempt: Attempt) -> None:
-    """Take back what a try that was right has counted."""
-    conn.execute("DELETE FROM access.attempts WHERE key = %s", (attempt.pair,))
-    conn.execute(
-        "UPDATE access.attempts SET failures = greatest(failures - 1, 0) WHERE key = %s",
-        (attempt.address,),
-    )
+    """Take back what a try that was right has counted: the wait that it began, too.
+
+    What others have counted under the address stands.
+    """
+    conn.execute("DELETE FROM access.attempts WHERE key = %s", (attempt.own,))
+    if attempt.address is not None:
+        # It found no wait there, so the one that there is now is its own.
+        conn.execute(
+            "UPDATE access.attempts SET failures = greatest(failures - 1, 0), "
+            "blocked_until = NULL WHERE key = %s",
+            (attempt.address,),
+        )
 
 
 def forget_attempts(conn: Connection, now: datetime) -> None:

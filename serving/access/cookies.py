@@ -20,6 +20,8 @@ from shared.errors import CrossSiteRefused, StalePage
 
 CSRF_HEADER: Final = "X-CSRF-Token"
 CSRF_FIELD: Final = "csrf_token"
+# On what a page of ours sends by itself, while nobody may sit before it.
+BACKGROUND_HEADER: Final = "X-Background"
 # What the cookie with a restore's receipt is for.
 RECEIPT_COOKIE: Final = "receipt"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -65,6 +67,15 @@ def clear_cookie(response: Response, purpose: str, instance_id: UUID) -> None:
     set_cookie(response, purpose, instance_id, "", max_age_s=0)
 
 
+def is_background() -> bool:
+    """Tell whether the present request was sent by a page and not by a person.
+
+    A stream of events cannot carry a header of ours; what it accepts says what it is.
+    """
+    accepts = request.headers.get("Accept", "")
+    return BACKGROUND_HEADER in request.headers or accepts == "text/event-stream"
+
+
 def check_same_origin() -> None:
     """Refuse a request that a page of another origin sent. Raises CrossSiteRefused.
 
@@ -93,6 +104,11 @@ def check_csrf(session: Session) -> None:
     if offered is None and request.mimetype == _FORM:
         request.max_form_memory_size = FORM_MAX_BYTES
         offered, in_form = request.form.get(CSRF_FIELD), True
+    check_token(session, offered, in_form=in_form)
+
+
+def check_token(session: Session, offered: str | None, *, in_form: bool) -> None:
+    """Refuse what was ``offered`` unless it is the session's token. Raises as check_csrf does."""
     if not hmac.compare_digest((offered or "").encode(), session.csrf_token.encode()):
         if in_form and _OF_A_SESSION.match(offered or ""):
             # A page of ours has sent it: no other origin got as far as here.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from flask import g
+from flask import g, request
 
 from serving.access.context import Access, present_visit
-from serving.access.cookies import check_csrf, read_cookie
+from serving.access.cookies import check_csrf, check_same_origin, is_background, read_cookie
 from serving.access.sessions import ENDINGS, Ended, Session, find_session
 from serving.caller import Caller
 from shared.errors import SessionEnded, UsageError
@@ -13,25 +13,29 @@ from shared.errors import SessionEnded, UsageError
 SESSION = "session"
 
 
-def enter_by_cookie(access: Access, *, is_open: bool) -> Caller | None:
+def enter_by_cookie(access: Access, *, is_open: bool, streams_form: bool = False) -> Caller | None:
     """Return the caller that the cookie's session stands for, or None.
 
-    The session is in ``g.session`` for the rest of the request.
+    The session is in ``g.session`` for the rest of the request. With ``streams_form`` the token in
+    the body of a form with a file is left to the view.
 
     Raises SessionEnded, CrossSiteRefused, StalePage, PostgresUnavailable.
     """
-    g.session = None
+    g.session, g.ended_because = None, None
     value = read_cookie(SESSION, access.instance_id)
     if value is None:
         return None
-    found = find_session(access, value, present_visit())
+    found = find_session(access, value, present_visit(), used=not is_background())
     if isinstance(found, Ended):
+        g.ended_because = found.because
         raise SessionEnded(f"the session has ended: {ENDINGS[found.because]}")
     if found is None:
         return None
     g.session = found
     g.caller = found.caller
-    if not is_open:
+    if streams_form and request.mimetype == "multipart/form-data":
+        check_same_origin()
+    elif not is_open:
         check_csrf(found)
     return found.caller
 
@@ -40,6 +44,15 @@ def current_session() -> Session | None:
     """Return the web session of the present request, or None for a token."""
     found = getattr(g, "session", None)
     return found if isinstance(found, Session) else None
+
+
+def ended_because() -> str | None:
+    """Return why the session of the present request's cookie has ended: one of ``ENDINGS``, or None.
+
+    Only whoever has the cookie of a session learns that there was one.
+    """
+    found = getattr(g, "ended_because", None)
+    return found if isinstance(found, str) else None
 
 
 def require_session() -> Session:

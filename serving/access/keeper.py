@@ -9,6 +9,7 @@ import structlog
 
 from serving.access.attempts import forget_attempts
 from serving.access.context import Access
+from serving.access.devices import forget_devices
 from serving.access.sessions import forget_sessions
 from serving.audit import RefusalAudit
 from shared.errors import UnavailableError
@@ -36,7 +37,9 @@ class AccessKeeper:
         self._refusals.flush()
         try:
             with self._access.transaction("forgetting old sessions") as conn:
-                forget_attempts(conn, self._access.clock.now())
+                now = self._access.clock.now()
+                forget_attempts(conn, now)
+                forget_devices(conn, now)
                 forget_sessions(self._access, conn)
         except UnavailableError as error:
             log.warning("access.not_tidied", code=error.code)

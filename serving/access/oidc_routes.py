@@ -1,43 +1,49 @@
-"""Sign-in by an OpenID Connect provider: out to it, and back."""
+"""Sign-in by an OpenID Connect provider, and proof there of who one is: out to it, and back."""
 
 from __future__ import annotations
 
 import functools
-import secrets
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
+from markupsafe import Markup
 from pydantic import BaseModel
 
-from serving.access.attempts import attempt_of, count_attempt, forgive
+from serving.access.attempts import attempt_in_flow, count_attempt, forgive
 from serving.access.context import Access, present_visit
 from serving.access.cookies import clear_cookie, read_cookie, set_cookie
+from serving.access.entry import current_session
+from serving.access.flow import Flow, flow_of
 from serving.access.people import person_named
-from serving.access.provider import Flow, Identity, Provider, flow_of
-from serving.access.sessions import begin_session
+from serving.access.provider import Identity, Provider
+from serving.access.sessions import begin_session, end_session, note_proof_elsewhere
 from serving.access.sign_in import SignedIn
 from serving.access.web import set_session
+from serving.addresses import page_within
 from serving.api.operation import operation
 from serving.caller import open_to_all
 from shared.audit import AuditEntry
 from shared.errors import AccessError, SecrynError, SignInRefused, UnavailableError
+from shared.settings import WebSettings
 
 FLOW: Final = "oidc"
 FLOW_S: Final = 600
-# Of whichever service the browser came back to.
-DOOR: Final = "/admin/sign-in"
+BACKUPS: Final = "/admin"
+RESTORES: Final = "/admin/restore"
 # A redirect would still be part of the way from the provider, and carry no SameSite=Strict cookie.
-BACK: Final = (
+BACK: Final = Markup(
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>Signed in</title>'
-    '<meta http-equiv="refresh" content="0;url=/admin/"><p><a href="/admin/">Go on</a></p></html>'
+    '<meta http-equiv="refresh" content="0;url={0}"><p><a href="{0}">Go on</a></p></html>'
 )
 
 
 class BeginQuery(BaseModel):
-    """``fresh`` asks the provider to have the person prove again who it is."""
+    """``fresh`` asks the provider to have the person prove again who it is; ``next`` leads back."""
 
     fresh: str | None = None
+    next: str | None = None
 
 
 class BackQuery(BaseModel):
@@ -47,11 +53,57 @@ class BackQuery(BaseModel):
     code: str | None = None
 
 
+class Ways:
+    """Where the pages of both services are, seen from the one with the pages below ``prefix``.
+
+    A provider sends everybody back to one of the two, whichever they came from.
+    """
+
+    def __init__(self, prefix: str, web: WebSettings) -> None:
+        self._prefix = prefix
+        self._web = web
+
+    def following(self, flow: Flow) -> str:
+        """Return the address of the page that a flow leads to."""
+        return self._address(self._page(flow))
+
+    def door(self, flow: Flow, code: str) -> str:
+        """Return the address of the page that says why somebody was refused."""
+        page = self._page(flow)
+        prefix = _prefix_of(page)
+        query = {"because": code} | ({} if page == f"{prefix}/home" else {"next": page})
+        name = "prove" if flow.fresh and flow.session_id is not None else "sign-in"
+        return self._address(f"{prefix}/{name}?{urlencode(query)}")
+
+    def wanted(self, path: str | None) -> str:
+        """Return a page of ours that may be gone back to: ``path``, or the first of this service."""
+        return page_within(path, f"{self._prefix}/home")
+
+    def _page(self, flow: Flow) -> str:
+        return self.wanted(flow.following)
+
+    def _address(self, path: str) -> str:
+        prefix = _prefix_of(path)
+        if prefix == self._prefix:
+            return path
+        return (self._web.restore_url if prefix == RESTORES else self._web.backup_url) + path
+
+
+def _prefix_of(path: str) -> str:
+    """Return which service answers a path, as a proxy that joins them tells it."""
+    return RESTORES if path.partition("?")[0].startswith(f"{RESTORES}/") else BACKUPS
+
+
 def create_oidc_routes(
-    access: Access, provider: Provider, on_refusal: Callable[[SecrynError], None]
+    access: Access, provider: Provider, ways: Ways, on_refusal: Callable[[SecrynError], None]
 ) -> Blueprint:
     """Return the routes below /api/v1; ``on_refusal`` is told of who was not let in."""
     routes = Blueprint("oidc", __name__, url_prefix="/api/v1")
+
+    def began() -> tuple[str, Flow | None]:
+        """Return what the browser holds, and the flow that the present answer belongs to."""
+        value = read_cookie(FLOW, access.instance_id) or ""
+        return value, flow_of(value, request.args.get("state", ""))
 
     def at_the_door(view: Callable[[], Response]) -> Callable[[], Response]:
         """Bring a person who is refused back to the door, which says why; a program is told."""
@@ -64,7 +116,9 @@ def create_oidc_routes(
                 if not request.accept_mimetypes.accept_html:
                     raise
                 on_refusal(error)
-                return Response(status=303, headers={"Location": f"{DOOR}?because={error.code}"})
+                value, flow = began()
+                flow = flow or Flow(value)
+                return Response(status=303, headers={"Location": ways.door(flow, error.code)})
 
         return guarded
 
@@ -73,7 +127,12 @@ def create_oidc_routes(
     @open_to_all
     @at_the_door
     def begin() -> Response:
-        flow = Flow(secrets.token_urlsafe(32), fresh="fresh" in request.args)
+        session = current_session()
+        flow = Flow.begin(
+            ways.wanted(request.args.get("next")),
+            None if session is None else session.session_id,
+            fresh="fresh" in request.args,
+        )
         response = Response(status=303)
         response.headers["Location"] = provider.address(flow)
         # Lax: it comes back with the browser from the provider's page.
@@ -93,38 +152,53 @@ def create_oidc_routes(
     @open_to_all
     @at_the_door
     def come_back() -> Response:
-        value = read_cookie(FLOW, access.instance_id)
-        flow = flow_of(value or "", request.args.get("state", ""))
-        if value is None or flow is None:
+        _, flow = began()
+        if flow is None:
             raise SignInRefused("this browser began no such sign-in: begin again")
-        signed_in = _sign_in(access, provider, flow, request.args.get("code", ""))
-        response = Response(BACK, content_type="text/html; charset=utf-8")
-        set_session(response, access, signed_in)
+        signed_in = _enter(access, provider, flow, request.args.get("code", ""))
+        page = BACK.format(ways.following(flow))
+        response = Response(page, content_type="text/html; charset=utf-8")
+        if signed_in is not None:
+            set_session(response, access, signed_in)
         clear_cookie(response, FLOW, access.instance_id)
         return response
 
     return routes
 
 
-def _sign_in(access: Access, provider: Provider, flow: Flow, code: str) -> SignedIn:
+def _enter(access: Access, provider: Provider, flow: Flow, code: str) -> SignedIn | None:
     """Begin a session for the user of the instance whom the provider names.
 
-    Raises SignInRefused for a name that no enabled user has: nobody is made by signing in.
+    Where that user's session is open in this browser it goes on, newly proven: None. Raises
+    SignInRefused for a name that no enabled user has (nobody is made by signing in), and for a
+    proof that another person has given.
     """
-    visit = present_visit()
-    attempt = attempt_of(FLOW, visit.address)
+    visit, attempt = present_visit(), attempt_in_flow(flow.value)
     with access.transaction("counting a sign-in") as conn:
         count_attempt(conn, attempt, access.clock.now())
     identity: Identity = provider.identity(flow, code)
+    before = flow.session_id
     with access.transaction("signing in") as conn:
         forgive(conn, attempt)
         person = person_named(conn, identity.username) if "\x00" not in identity.username else None
         if person is None or not person.enabled:
             raise SignInRefused("nobody here has the name that the provider gives")
-        value, session = begin_session(access, conn, person, "oidc", identity.proven_at)
+        if before is not None and note_proof_elsewhere(
+            access, conn, before, person, identity.proven_at
+        ):
+            action, session_id, signed_in = "session.prove", before, None
+        elif before is not None and flow.fresh:
+            raise SignInRefused("the provider names another person than the one who is signed in")
+        else:
+            value, session = begin_session(access, conn, person, "oidc", identity.proven_at)
+            action, session_id = "session.begin", session.session_id
+            signed_in = SignedIn(session, value)
         entry = AuditEntry(
-            "session.begin", "success", person.name, "session", str(session.session_id),
-            visit.source, details={"method": session.method, "subject": identity.subject},
+            action, "success", person.name, "session", str(session_id),
+            visit.source, details={"method": "oidc", "subject": identity.subject},
         )  # fmt: skip
         access.audit.record(conn, entry, visit.correlation_id)
-    return SignedIn(session, value)
+    if before is not None and signed_in is not None:
+        # Its cookie is replaced: nobody can end it any more.
+        end_session(access, before, visit)
+    return signed_in

@@ -1,17 +1,13 @@
 """An OpenID Connect provider: where to send a person, and who came back.
 
-The code flow with PKCE (OpenID Connect Core 1.0; RFC 7636). ``state``, ``nonce`` and the code
-verifier are derived from one random value that only the browser holds, in a cookie: there is
-nothing to store, and an answer counts for the browser that asked.
+The code flow with PKCE (OpenID Connect Core 1.0; RFC 7636).
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -26,6 +22,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 from joserfc.util import to_bytes
 
+from serving.access.flow import Flow
 from serving.access.settings import OidcSettings
 from shared.errors import OidcUnavailable, SignInRefused
 from shared.secretfiles import read_secret_file
@@ -58,29 +55,6 @@ class Identity:
     username: str
     subject: str
     proven_at: datetime
-
-
-@dataclass(frozen=True)
-class Flow:
-    """One way to the provider and back, from the random value in the browser's cookie."""
-
-    value: str = field(repr=False)
-    fresh: bool = False
-
-    def derived(self, purpose: str) -> str:
-        """Return the secret of this flow for one purpose."""
-        text = f"{purpose} {'fresh' if self.fresh else ''}".encode()
-        key = self.value.encode("utf-8", "surrogateescape")
-        return hmac.new(key, text, hashlib.sha256).hexdigest()
-
-
-def flow_of(value: str, state: str) -> Flow | None:
-    """Return the flow that ``state`` belongs to, or None when the browser began no such one."""
-    for fresh in (False, True):
-        flow = Flow(value, fresh)
-        if hmac.compare_digest(flow.derived("state").encode(), state.encode()):
-            return flow
-    return None
 
 
 class Provider:

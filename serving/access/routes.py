@@ -14,7 +14,7 @@ from serving.access.parsing import parsed
 from serving.access.passwords import MAX_PASSWORD_BYTES
 from serving.access.sessions import Session
 from serving.access.sign_in import MAX_NAME_CHARS, open_place, prove, sign_in
-from serving.access.web import set_session, sign_out
+from serving.access.web import present_device, set_session, sign_out
 from serving.api.operation import operation
 from serving.caller import any_caller, current_caller, open_to_all
 from serving.requester import json_body
@@ -72,7 +72,9 @@ def create_access_routes(access: Access) -> Blueprint:
     def begin() -> tuple[Response, int]:
         check_same_origin()
         asked = parsed(SignIn, json_body())
-        signed_in = sign_in(access, asked.username, asked.password, present_visit())
+        signed_in = sign_in(
+            access, asked.username, asked.password, present_visit(), present_device(access)
+        )
         response = jsonify(shown_session(signed_in.session))
         set_session(response, access, signed_in)
         return response, 201

@@ -38,6 +38,13 @@ CREATE TABLE IF NOT EXISTS access.attempts (
     blocked_until timestamptz
 );
 CREATE INDEX IF NOT EXISTS attempts_by_age ON access.attempts (last_at);
+CREATE TABLE IF NOT EXISTS access.devices (
+    digest bytea NOT NULL,
+    account bytea NOT NULL,
+    used_at timestamptz NOT NULL,
+    PRIMARY KEY (digest, account)
+);
+CREATE INDEX IF NOT EXISTS devices_by_account ON access.devices (account, used_at);
 CREATE TABLE IF NOT EXISTS access.tokens (
     token_id uuid PRIMARY KEY,
     name text NOT NULL UNIQUE,

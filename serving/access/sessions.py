@@ -120,10 +120,12 @@ def begin_session(
     return value, _opened(access, row, _caller(row, who), value)
 
 
-def find_session(access: Access, value: str, visit: Visit) -> Session | Ended | None:
+def find_session(
+    access: Access, value: str, visit: Visit, *, used: bool = True
+) -> Session | Ended | None:
     """Return the session of a cookie, why it has ended, or None for a cookie of no session.
 
-    Raises PostgresUnavailable.
+    Without ``used`` it grows idle all the same: a page that looks by itself is no person. Raises PostgresUnavailable.
     """
     now = access.clock.now()
     with access.transaction("looking for a session") as conn:
@@ -137,7 +139,7 @@ def find_session(access: Access, value: str, visit: Visit) -> Session | Ended | 
         if because is not None or who is None:
             _end(access, conn, row, because or "disabled", visit)
             return Ended(because or "disabled")
-        if now - row.last_seen_at > _seen_interval(access):
+        if used and now - row.last_seen_at > _seen_interval(access):
             conn.execute(
                 "UPDATE access.sessions SET last_seen_at = %s WHERE session_id = %s",
                 (now, row.session_id),
@@ -145,10 +147,10 @@ def find_session(access: Access, value: str, visit: Visit) -> Session | Ended | 
     return _opened(access, row, _caller(row, who), value)
 
 
-def end_session(access: Access, session: Session, visit: Visit) -> None:
+def end_session(access: Access, session_id: UUID, visit: Visit) -> None:
     """End a session because its holder says so; once, however often it is said."""
     with access.transaction("signing out") as conn:
-        row = _row_of(conn, session.session_id)
+        row = _row_of(conn, session_id)
         if row is not None and row.ended_because is None:
             _end(access, conn, row, "signed_out", visit)
 
@@ -161,6 +163,25 @@ def note_proof(access: Access, conn: Connection, session: Session) -> datetime:
         (now, session.session_id),
     )
     return now
+
+
+def note_proof_elsewhere(
+    access: Access, conn: Connection, session_id: UUID, person: Person, proven_at: datetime
+) -> bool:
+    """Note that a provider has seen a proof by the holder of an open session.
+
+    False, and nothing noted, when it has ended or is another person's.
+    """
+    now, row = access.clock.now(), _row_of(conn, session_id)
+    if row is None or row.ended_because is not None or row.user_id != person.user_id:
+        return False
+    if _ending(access, row, person, now) is not None:
+        return False
+    conn.execute(
+        "UPDATE access.sessions SET proven_at = greatest(proven_at, %s) WHERE session_id = %s",
+        (min(proven_at, now), session_id),
+    )
+    return True
 
 
 def forget_sessions(access: Access, conn: Connection) -> None:

@@ -26,7 +26,7 @@ from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
-from serving.access import CSRF_FIELD, Access, csrf_token, current_session
+from serving.access import CSRF_FIELD, Access, csrf_token, current_session, ended_because
 from serving.caller import any_caller, current_caller, open_to_all
 from serving.web.entrance import add_entrance, came_from, door, prove_first
 from serving.web.words import FILTERS
@@ -58,17 +58,22 @@ CONTENT_POLICY: Final = "; ".join(
         "base-uri 'none'",
     )
 )
+_READ: Final = frozenset({"read"})
 _CACHED: Final = "public, max-age=31536000, immutable"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of the navigation: what it is called, where it leads, what it takes to see it."""
+    """One entry of the navigation: where it leads, and which permissions suffice to see it.
+
+    Whoever holds ``unless`` finds it on another page.
+    """
 
     name: str
     title: str
     url: str
-    permission: str
+    permissions: frozenset[str]
+    unless: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,16 +89,35 @@ class Frame:
         """Return the navigation for whoever looks at the page."""
         backup, restore = self.web.backup_url, self.web.restore_url
         known = (
-            Entry("backups", "Backups", f"{backup}/admin/backups", "read"),
-            Entry("schedule", "Schedule", f"{backup}/admin/schedule", "read"),
-            Entry("operations", "Operations", f"{backup}/admin/operations", "read"),
-            Entry("restore", "Restore", f"{restore}/admin/restore", "restore"),
-            Entry("audit", "Audit", f"{backup}/admin/audit", "read_audit"),
+            Entry("backups", "Backups", f"{backup}/admin/backups", _READ),
+            Entry(
+                "new", "New backup", f"{backup}/admin/backups/new", frozenset({"create"}), "read"
+            ),
+            Entry("schedule", "Schedule", f"{backup}/admin/schedule", _READ),
+            Entry("operations", "Operations", f"{backup}/admin/operations", _READ),
+            Entry(
+                "restore", "Restore", f"{restore}/admin/restore", frozenset({"restore", "approve"})
+            ),
+            Entry("audit", "Audit", f"{backup}/admin/audit", frozenset({"read_audit"})),
         )
-        held = getattr(g, "caller", None)
+        caller = getattr(g, "caller", None)
+        held = frozenset[str]() if caller is None else caller.permissions
         return [
-            entry for entry in known if held is not None and entry.permission in held.permissions
+            entry
+            for entry in known
+            if not entry.permissions.isdisjoint(held) and entry.unless not in held
         ]
+
+    def first_page(self) -> BaseResponse:
+        """Lead to the first page that the caller may see; say so where there is none."""
+        only = current_caller().only
+        if only is not None:
+            # A receipt: of this one restore.
+            return redirect(f"{self.web.restore_url}/admin/restore/restores/{only}", 303)
+        entries = self.entries()
+        if entries:
+            return redirect(entries[0].url, 303)
+        return make_response(render_template("web/nothing.html"))
 
     def pages(self, name: str, module: str) -> Blueprint:
         """Return a blueprint for pages of ``module``, whose errors are pages as well."""
@@ -116,6 +140,11 @@ class Frame:
             response.headers["Cache-Control"] = _CACHED
             return response
 
+        @shared.get("/home", endpoint="home")
+        @any_caller
+        def home() -> BaseResponse:
+            return self.first_page()
+
         @shared.get("/<path:rest>", endpoint="nowhere")
         @any_caller
         def nowhere(rest: str) -> Response:
@@ -127,7 +156,7 @@ class Frame:
         @app.get("/")
         @open_to_all
         def root() -> BaseResponse:
-            return redirect(f"{self.prefix}/")
+            return redirect(f"{self.prefix}/home")
 
         @app.context_processor
         def surround() -> dict[str, object]:
@@ -161,7 +190,7 @@ class Frame:
         def known(error: SecrynError) -> BaseResponse:
             self.on_refusal(error)
             if isinstance(error, NotAuthenticated | SessionEnded):
-                return door(self.prefix, "sign-in", ended=isinstance(error, SessionEnded))
+                return door(self.prefix, "sign-in", ended=ended_because())
             if isinstance(error, StalePage):
                 return _stale_page(error, came_from(self.prefix))
             if isinstance(error, ProofNeeded) and current_session() is not None:

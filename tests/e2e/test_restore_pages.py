@@ -84,6 +84,40 @@ def test_a_rehearsal_then_a_restore_then_its_undo(
     assert page.get_by_label("Password").is_visible(), "a receipt opens nothing else"
 
 
+def send_twice(page: Page, form: str, environment: str) -> None:
+    """Send a form twice, as a second click does, and see where it led."""
+    page.get_by_label("Reason").fill("the worst day, twice")
+    page.get_by_label("to confirm").fill(environment)
+    led = page.evaluate(
+        """async (selector) => {
+            const form = document.querySelector(selector), led = [];
+            for (let time = 0; time < 2; time += 1) {
+                const body = new URLSearchParams(new FormData(form));
+                led.push((await fetch(form.action, {method: "POST", body})).url);
+            }
+            return led;
+        }""",
+        form,
+    )
+    assert led[0] == led[1]
+    page.goto(led[0])
+
+
+def test_a_restore_and_an_undo_that_are_asked_for_twice_are_one_and_their_starter_sees_both(
+    admin: Visitor, live: Live, made: tuple[Json, str]
+) -> None:
+    environment = live.stack.status()["environment"]
+    before = len(live.services.restores.list()["restores"])
+    page = admin.page
+    check(page, *made)
+    send_twice(page, "#decide", environment)
+    page.get_by_text("Every row equals the backup").wait_for()
+    send_twice(page, "form[action$='/undo']", environment)
+    page.get_by_text("The instance is what it was before the restore").wait_for()
+    assert len(live.services.restores.list()["restores"]) == before + 2
+    assert live.projects() >= {BEFORE, BEHIND}
+
+
 @pytest.mark.parametrize(
     ("typed", "told"),
     [

@@ -177,3 +177,68 @@ def test_a_form_behind_the_end_of_its_session_leads_to_the_door(house: House) ->
     again = client.post("/admin/sign-out", data={"csrf_token": first})
     assert (again.status_code, again.headers["Location"][:15]) == (303, "/admin/sign-in?")
     assert enter(client, "everything").status_code == 303
+
+
+# Why, and what is kept on the way
+
+
+@pytest.mark.parametrize(
+    ("because", "told"),
+    [
+        ("restored", "The instance was restored"), ("password_changed", "The password was changed"),
+        ("idle", "Nobody used it"), ("expired", "as long as one may be"),
+        ("roles_changed", "may do was changed"), ("disabled", "disabled"), ("signed_out", "signed"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("service", ["backup", "restore"])
+def test_the_door_says_why_a_session_ended_to_whoever_had_it(
+    house: House, service: str, because: str, told: str
+) -> None:
+    client = house.apps[service].test_client(use_cookies=False)
+    path = f"{PREFIX[service]}/audit?outcome=failure"
+    door = client.get(path, headers=house.session("everything", because=because))
+    page = client.get(door.headers["Location"]).get_data(as_text=True)
+    assert told in page
+    (following,) = re.findall(r'name="next" value="([^"]*)"', page)
+    assert following == path
+    # Who has no cookie of one is told nothing of any.
+    stranger = client.get(path).headers["Location"]
+    assert "Your session has ended" not in client.get(stranger).get_data(as_text=True)
+
+
+def test_the_door_repeats_no_words_of_an_address(house: House) -> None:
+    client = house.apps["backup"].test_client()
+    page = client.get("/admin/sign-in?ended=Call+0800+now").get_data(as_text=True)
+    assert "0800" not in page
+    assert "Your session has ended" not in page
+
+
+def test_a_proof_on_the_way_to_the_checks_keeps_everything_but_the_key(house: House) -> None:
+    client = house.apps["restore"].test_client(use_cookies=False)
+    headers = house.session("everything", age_s=301)
+    backup_id, secret = str(uuid4()), "AGE-SECRET-KEY-1NOTTOBESEENAGAIN"
+    form = {
+        "csrf_token": headers["X-CSRF-Token"], "backup_id": "other", "other_backup_id": backup_id,
+        "key": secret, "source_instance_id": str(uuid4()), "roll_forward": "latest",
+    }  # fmt: skip
+    asked = client.post("/admin/restore/check", data=form, headers=headers)
+    page = asked.get_data(as_text=True)
+    assert (asked.status_code, "Once more, please" in page) == (403, True)
+    assert secret not in page
+    assert "the key alone is asked for once more" in page
+    carried = dict(re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', page))
+    assert carried["other_backup_id"] == backup_id
+    proven = client.post(
+        "/admin/restore/prove", data=carried | {"password": PASSWORD}, headers=headers
+    )
+    assert (proven.status_code, proven.headers["Location"]) == (307, "/admin/restore/check")
+    # The browser sends the form again, as it is.
+    again = client.post(
+        "/admin/restore/check", data=carried | {"password": PASSWORD}, headers=headers
+    )
+    page = again.get_data(as_text=True)
+    assert again.status_code == 200
+    assert "The key once more, please" in page
+    for value in (form["source_instance_id"], "latest"):
+        assert f'value="{value}"' in page
+    assert PASSWORD not in page

@@ -11,13 +11,18 @@ from uuid import uuid4
 import pytest
 from flask.testing import FlaskClient
 
-from serving.access.oidc_routes import create_oidc_routes
-from serving.access.provider import Flow, Provider, flow_of
+from serving.access.flow import Flow, flow_of
+from serving.access.oidc_routes import BACKUPS, RESTORES, Ways, create_oidc_routes
+from serving.access.provider import Provider
 from serving.access.settings import OidcSettings
 from shared.errors import OidcUnavailable, SignInRefused
-from tests.accessing import Doors
+from shared.settings import WebSettings
+from tests.accessing import PASSWORD, Doors
 from tests.plugins.oidc import TestProvider
 from tests.plugins.postgres import TestPostgres
+
+WEB = WebSettings(backup_url="http://localhost:1", restore_url="http://localhost:2")
+WAYS = Ways(BACKUPS, WEB)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +32,7 @@ def shared(
     folder = tmp_path_factory.mktemp("doors")
     doors = Doors.create(postgres, folder)
     provider = Provider(oidc.settings(folder))
-    doors.app.register_blueprint(create_oidc_routes(doors.access, provider, lambda _: None))
+    doors.app.register_blueprint(create_oidc_routes(doors.access, provider, WAYS, lambda _: None))
     return doors
 
 
@@ -118,6 +123,127 @@ def test_a_person_proves_it_again_at_the_provider(doors: Doors, oidc: TestProvid
     assert came_back(browser, oidc.come_back(address, name)).status_code == 200
     proven = datetime.fromisoformat(browser.get("/api/v1/session").get_json()["proven_at"])
     assert abs((datetime.now(UTC) - proven).total_seconds()) < 60
+
+
+def session_of(browser: FlaskClient) -> dict[str, Any]:
+    shown: dict[str, Any] = browser.get("/api/v1/session").get_json()
+    return shown
+
+
+def begins(doors: Doors, name: str) -> int:
+    """Return how many sessions of that user were ever begun."""
+    (row,) = doors.rows("SELECT count(*) FROM access.sessions WHERE username = %s", name)
+    return int(row[0])
+
+
+def cookie_of(doors: Doors, browser: FlaskClient, purpose: str) -> Any:
+    return browser.get_cookie(f"secryn-{purpose}-{doors.access.instance_id.hex[:12]}")
+
+
+def test_a_proof_at_the_provider_renews_the_session_in_hand_and_leads_back(
+    doors: Doors, oidc: TestProvider
+) -> None:
+    name, browser = new_name(doors, "backup.create"), doors.browser()
+    came_back(browser, oidc.come_back(began(browser), name))
+    doors.execute("UPDATE access.sessions SET proven_at = '2020-01-01' WHERE username = %s", name)
+    before, cookie = session_of(browser), cookie_of(doors, browser, "session")
+    address = began(browser, "?fresh&next=/admin/backups/new%3Fa%3D1")
+    # The provider's page is another site: SameSite=Strict keeps the session's cookie back.
+    bare, flow = doors.browser(), cookie_of(doors, browser, "oidc")
+    bare.set_cookie(flow.key, flow.value)
+    answer = came_back(bare, oidc.come_back(address, name))
+    assert answer.status_code == 200
+    assert "url=/admin/backups/new?a=1" in answer.get_data(as_text=True)
+    assert cookie_of(doors, bare, "session") is None
+    after = session_of(browser)
+    assert (begins(doors, name), cookie_of(doors, browser, "session")) == (1, cookie)
+    assert after["csrf_token"] == before["csrf_token"]
+    proven = datetime.fromisoformat(after["proven_at"])
+    assert abs((datetime.now(UTC) - proven).total_seconds()) < 60
+    (entry,) = [
+        e for e in doors.audited("session.prove") if e["actor"]["user"]["name"] == f"user:{name}"
+    ]
+    assert entry["unmapped"]["details"] == {"method": "oidc", "subject": name}
+
+
+def test_a_proof_by_another_person_proves_nothing(doors: Doors, oidc: TestProvider) -> None:
+    name, other, browser = new_name(doors), new_name(doors), doors.browser()
+    came_back(browser, oidc.come_back(began(browser), name))
+    before = session_of(browser)
+    target = oidc.come_back(began(browser, "?fresh&next=/admin/operations"), other)
+    found = urlsplit(target)
+    answer = browser.get(f"{found.path}?{found.query}", headers={"Accept": "text/html"})
+    assert answer.headers["Location"] == (
+        "/admin/prove?because=access.sign_in_refused&next=%2Fadmin%2Foperations"
+    )
+    assert session_of(browser) == before
+    assert begins(doors, other) == 0
+    # Somebody who has signed out meanwhile has nothing to prove.
+    target = oidc.come_back(began(browser, "?fresh"), name)
+    headers = {"X-CSRF-Token": before["csrf_token"]}
+    assert browser.delete("/api/v1/session", headers=headers).status_code == 204
+    assert came_back(browser, target).get_json()["code"] == "access.sign_in_refused"
+
+
+def test_another_person_who_signs_in_ends_the_session_before(
+    doors: Doors, oidc: TestProvider
+) -> None:
+    name, other, browser = new_name(doors), new_name(doors), doors.browser()
+    came_back(browser, oidc.come_back(began(browser), name))
+    came_back(browser, oidc.come_back(began(browser), other))
+    assert session_of(browser)["username"] == other
+    ended = doors.rows("SELECT ended_because FROM access.sessions WHERE username = %s", name)
+    assert ended == [("signed_out",)]
+
+
+@pytest.mark.parametrize(
+    ("service", "wanted", "leads"),
+    [
+        (BACKUPS, None, "/admin/home"),
+        (BACKUPS, "/admin/operations?page=2", "/admin/operations?page=2"),
+        (BACKUPS, "/admin/restore/", "http://localhost:2/admin/restore/"),
+        (RESTORES, None, "/admin/restore/home"),
+        (RESTORES, "/admin/restore/audit", "/admin/restore/audit"),
+        (RESTORES, "/admin/backups", "http://localhost:1/admin/backups"),
+        (BACKUPS, "https://evil.example/admin/", "/admin/home"),
+        (BACKUPS, "//evil.example/admin/", "/admin/home"),
+        (BACKUPS, "/admin/../x", "/admin/../x"),
+        (RESTORES, "/api/v1/session", "/admin/restore/home"),
+        (BACKUPS, f"/admin/audit?token=secryn-token.{'aB3' * 20}", "/admin/audit"),
+        (BACKUPS, "/admin/" + "a" * 5000, "/admin/home"),
+    ],
+)
+def test_the_way_back_leads_to_a_page_of_ours_at_the_service_that_has_it(
+    service: str, wanted: str | None, leads: str
+) -> None:
+    ways = Ways(service, WEB)
+    flow = Flow.begin(ways.wanted(wanted))
+    assert ways.following(flow) == leads
+    assert flow_of(flow.value, flow.derived("state")) == flow
+
+
+@pytest.mark.parametrize("value", ["", "x", "x.", "x.!", "x.bnVsbA", "x.WzEsMl0", "é.WyJ4Il0"])
+def test_a_flow_that_nobody_began_leads_home(value: str) -> None:
+    flow = Flow(value)
+    assert (flow.following, flow.session_id) in {(None, None), ("x", None)}
+    assert Ways(RESTORES, WEB).following(flow) == "/admin/restore/home"
+    assert Ways(RESTORES, WEB).door(flow, "x") == "/admin/restore/sign-in?because=x"
+
+
+def test_callbacks_that_lead_nowhere_hold_up_nobody_else(doors: Doors, oidc: TestProvider) -> None:
+    name, guesser, browser = new_name(doors), doors.browser(), doors.browser()
+    states = parse_qs(urlsplit(began(guesser)).query)["state"]
+    codes = [
+        guesser.get(f"/api/v1/session/oidc/callback?state={states[0]}&code=x").get_json()["code"]
+        for _ in range(6)
+    ]
+    # From the same address.
+    assert codes == ["access.sign_in_refused"] * 5 + ["access.too_many_attempts"]
+    assert came_back(browser, oidc.come_back(began(browser), name)).status_code == 200
+    doors.add_user(f"{name}p")
+    assert browser.post(
+        "/api/v1/session", json=doors.credentials(f"{name}p", PASSWORD)
+    ).status_code == 201  # fmt: skip
 
 
 def test_a_sign_in_without_the_time_of_a_proof_is_no_proof(

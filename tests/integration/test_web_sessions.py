@@ -10,10 +10,12 @@ from uuid import uuid4
 
 import pytest
 from argon2 import PasswordHasher
+from flask.testing import FlaskClient
 
 from serving.access.keeper import AccessKeeper
 from serving.access.passwords import decoy_hash, hash_password
 from serving.audit import RefusalAudit
+from shared.secretfiles import write_secret_file
 from tests.accessing import HASHER, PASSWORD, Doors
 from tests.plugins.postgres import TestPostgres
 
@@ -150,6 +152,22 @@ def test_a_session_ends_when_it_is_not_used_and_at_the_latest_after_twelve_hours
 
 
 @pytest.mark.parametrize(
+    "header", [{"X-Background": "1"}, {"Accept": "text/event-stream"}], ids=["poll", "stream"]
+)
+def test_a_page_that_looks_by_itself_keeps_no_session_open(
+    doors: Doors, header: dict[str, str]
+) -> None:
+    name = new_name()
+    doors.add_user(name, "backup.create")
+    browser, _ = doors.signed_in(name)
+    for _ in range(29):
+        doors.clock.pass_(minutes=1)
+        assert browser.get("/created", headers=header).status_code == 200
+    doors.clock.pass_(minutes=1)
+    assert "not used" in browser.get("/created", headers=header).get_json()["detail"]
+
+
+@pytest.mark.parametrize(
     ("change", "because"),
     [
         ("UPDATE instance.users SET enabled = false WHERE id = %s", "disabled"),
@@ -280,6 +298,148 @@ def test_an_unknown_name_waits_as_a_known_one_does(doors: Doors) -> None:
         for _ in range(6)
     ]
     assert codes == ["access.sign_in_refused"] * 5 + ["access.too_many_attempts"]
+
+
+# Who shares an address with a guesser: on one machine, behind one gateway, everybody does.
+
+
+def exhaust(doors: Doors, address: str, times: int = 60) -> None:
+    """Fail from an address on one account after the other until it has to wait."""
+    guesser = doors.browser(address)
+    codes = [
+        guesser.post("/api/v1/session", json=doors.credentials(f"nobody {n}")).get_json()["code"]
+        for n in range(times)
+    ]
+    assert codes[:50] == ["access.sign_in_refused"] * 50
+    assert codes[50:] == ["access.too_many_attempts"] * (times - 50)
+
+
+def test_an_address_waits_from_its_fiftieth_failure_on_and_at_most_a_minute(doors: Doors) -> None:
+    address, name, stranger = "198.51.100.40", new_name(), doors.browser("198.51.100.40")
+    doors.add_user(name)
+    exhaust(doors, address, 52)
+    for _ in range(12):
+        waits = stranger.post("/api/v1/session", json=doors.credentials(name))
+        assert waits.status_code == 429
+        wait_s = int(waits.headers["Retry-After"])
+        assert 0 < wait_s <= 60
+        doors.clock.pass_(seconds=wait_s)
+        assert (
+            stranger.post("/api/v1/session", json=doors.credentials(new_name())).status_code == 401
+        )
+    assert wait_s == 60
+    assert doors.browser("198.51.100.41").post(
+        "/api/v1/session", json=doors.credentials(name)
+    ).status_code == 201  # fmt: skip
+    # Whoever is right takes back the wait that its own try began, and no more.
+    doors.clock.pass_(seconds=60)
+    for _ in range(3):
+        new = doors.browser(address)
+        assert new.post("/api/v1/session", json=doors.credentials(name)).status_code == 201
+    assert stranger.post("/api/v1/session", json=doors.credentials(new_name())).status_code == 401
+    assert stranger.post("/api/v1/session", json=doors.credentials(new_name())).status_code == 429
+
+
+def test_a_browser_that_somebody_signed_in_from_before_is_not_held_up(doors: Doors) -> None:
+    address, name, other = "198.51.100.42", new_name(), new_name()
+    for user in (name, other):
+        doors.add_user(user)
+    browser, csrf = doors.signed_in(name, address)
+    assert browser.delete("/api/v1/session", headers=csrf).status_code == 204
+    exhaust(doors, address)
+    guesser = doors.browser(address)
+    for _ in range(6):
+        guesser.post("/api/v1/session", json=doors.credentials(name, "wrong"))
+    assert doors.browser(address).post(
+        "/api/v1/session", json=doors.credentials(name)
+    ).status_code == 429  # fmt: skip
+    # Bound to the user: it is a stranger to every other account.
+    assert browser.post("/api/v1/session", json=doors.credentials(other)).status_code == 429
+    wrong = browser.post("/api/v1/session", json=doors.credentials(name, "wrong"))
+    unknown = guesser.post("/api/v1/session", json=doors.credentials(new_name(), "wrong"))
+    assert (wrong.status_code, unknown.status_code) == (401, 429)
+    assert browser.post("/api/v1/session", json=doors.credentials(name)).status_code == 201
+
+
+def test_a_known_browser_has_a_limit_of_its_own(doors: Doors) -> None:
+    name = new_name()
+    doors.add_user(name)
+    browser, _ = doors.signed_in(name, "198.51.100.43")
+    codes = [
+        browser.post("/api/v1/session", json=doors.credentials(name, "wrong")).status_code
+        for _ in range(6)
+    ]
+    assert codes == [401] * 5 + [429]
+    # And counts nothing where it stands, or for anybody else.
+    assert doors.signed_in(name, "198.51.100.43")
+
+
+def test_the_cookie_of_a_known_browser_is_new_each_time_and_only_its_digest_is_stored(
+    doors: Doors,
+) -> None:
+    name, other, address = new_name(), new_name(), "198.51.100.44"
+    for user in (name, other):
+        doors.add_user(user)
+    browser, key = doors.browser(address), f"secryn-device-{doors.access.instance_id.hex[:12]}"
+    values = []
+    for user in (name, other, name):
+        answer = browser.post("/api/v1/session", json=doors.credentials(user))
+        (cookie,) = [c for c in answer.headers.getlist("Set-Cookie") if c.startswith(key)]
+        assert {"HttpOnly", "SameSite=Strict", "Max-Age=7776000"} <= set(cookie.split("; "))
+        value = cookie.partition("=")[2].partition(";")[0]
+        assert value not in answer.get_data(as_text=True)
+        values.append(value)
+    assert len(set(values)) == 3
+    stored = doors.rows("SELECT d::text FROM access.devices d")
+    assert not [row for row in stored if any(v in row[0] for v in values) or name in row[0]]
+    exhaust(doors, address)
+    for value, status in ((values[0], 429), ("x", 429), ("\u00e9", 429), (values[2], 201)):
+        copy = doors.browser(address)
+        copy.set_cookie(key, value)
+        for user in (name, other)[: 1 if status == 201 else 2]:
+            got = copy.post("/api/v1/session", json=doors.credentials(user))
+            assert got.status_code == status, value
+    doors.clock.pass_(hours=91 * 24)
+    AccessKeeper(doors.access, RefusalAudit(doors.restoring.context.record)).tidy()
+    assert not doors.rows("SELECT 1 FROM access.devices")
+
+
+def test_who_is_signed_in_proves_it_whatever_others_do_at_the_same_address(doors: Doors) -> None:
+    address, name = "198.51.100.45", new_name()
+    doors.add_user(name)
+    (browser, csrf), (thief, others) = (doors.signed_in(name, address) for _ in range(2))
+    exhaust(doors, address)
+
+    def prove(who: FlaskClient, password: str, headers: dict[str, str]) -> int:
+        body = {"password": password}
+        return who.post("/api/v1/session/prove", json=body, headers=headers).status_code
+
+    # One session's failures are its own.
+    assert [prove(thief, "wrong", others) for _ in range(6)] == [401] * 5 + [429]
+    assert prove(browser, PASSWORD, csrf) == 200
+    # It has counted nothing under the address, and taken nothing back there.
+    (row,) = doors.rows("SELECT max(failures) FROM access.attempts WHERE blocked_until > %s",
+                        doors.clock.now())  # fmt: skip
+    assert row == (50,)
+
+
+def test_who_has_the_bootstrap_credential_waits_for_nobody(
+    postgres: TestPostgres, tmp_path: Path
+) -> None:
+    place, address = Doors.create(postgres, tmp_path), "198.51.100.46"
+    made_at = place.clock.now().isoformat()
+    file = place.access.bootstrap_file
+    assert file is not None
+    write_secret_file(file, f"the credential\n{made_at}\n".encode(), exist_ok=True)
+    tries = [
+        place.browser(address).post("/api/v1/session/bootstrap", json={"token": "x"}).status_code
+        for _ in range(6)
+    ]
+    assert tries == [401] * 5 + [429]
+    right = place.browser(address).post(
+        "/api/v1/session/bootstrap", json={"token": "the credential"}
+    )
+    assert right.status_code == 201
 
 
 def test_an_old_failure_is_forgotten(doors: Doors) -> None:

@@ -18,6 +18,7 @@ from tests.plugins.postgres import TestPostgres
 
 ANYBODY: Final = "anybody"
 ANY_CALLER: Final = "any caller"
+WATCHERS: Final = ("restore", "approve")
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,13 @@ class Row:
     """Who may: a permission, or one of the two words above.
 
     ``proof``: only who has just proved who it is. ``receipt``: also the receipt of that restore.
+    ``also``: other permissions that suffice.
     """
 
     who: str
     proof: bool = False
     receipt: bool = False
+    also: tuple[str, ...] = ()
 
 
 # What both services answer.
@@ -58,6 +61,7 @@ def pages(prefix: str) -> dict[str, Row]:
     """Return what the pages of both services have in common."""
     return {
         "GET /": Row(ANYBODY),
+        f"GET {prefix}/home": Row(ANY_CALLER),
         f"GET {prefix}/static/<name>": Row(ANYBODY),
         f"GET {prefix}/sign-in": Row(ANYBODY),
         f"POST {prefix}/sign-in": Row(ANYBODY),
@@ -74,7 +78,7 @@ ROWS: Final[dict[str, dict[str, Row]]] = {
     "backup": BOTH
     | pages("/admin")
     | {
-        "GET /admin/": Row("read"),
+        "GET /admin/": Row(ANY_CALLER),
         "GET /admin/schedule": Row("read"),
         "GET /admin/operations": Row("read"),
         "GET /admin/operations/list": Row("read"),
@@ -145,45 +149,48 @@ ROWS: Final[dict[str, dict[str, Row]]] = {
     "restore": BOTH
     | pages("/admin/restore")
     | {
-        "GET /admin/restore/": Row("restore"),
+        "GET /admin/restore/": Row("restore", also=("approve",)),
         "GET /admin/restore/check": Row("restore"),
+        "POST /admin/restore/upload": Row("restore"),
         "POST /admin/restore/check": Row("restore", proof=True),
         "POST /admin/restore/check/again": Row("restore"),
         "GET /admin/restore/previews/<preview_id>": Row("restore"),
         "POST /admin/restore/start": Row("restore", proof=True),
         "POST /admin/restore/rehearse": Row("restore"),
-        "GET /admin/restore/restores/<restore_id>": Row("read", receipt=True),
-        "GET /admin/restore/restores/<restore_id>/progress": Row("read", receipt=True),
+        "GET /admin/restore/restores/<restore_id>": Row("read", receipt=True, also=WATCHERS),
+        "GET /admin/restore/restores/<restore_id>/progress": Row(
+            "read", receipt=True, also=WATCHERS
+        ),
         "POST /admin/restore/restores/<restore_id>/cancel": Row("restore"),
         "POST /admin/restore/restores/<restore_id>/undo": Row("restore", proof=True, receipt=True),
         "POST /admin/restore/restores/<restore_id>/approve": Row("approve"),
         "POST /admin/restore/restores/<restore_id>/begin": Row("restore", proof=True),
-        "GET /admin/restore/rehearsals/<rehearsal_id>": Row("read"),
-        "GET /admin/restore/rehearsals/<rehearsal_id>/progress": Row("read"),
+        "GET /admin/restore/rehearsals/<rehearsal_id>": Row("read", also=WATCHERS),
+        "GET /admin/restore/rehearsals/<rehearsal_id>/progress": Row("read", also=WATCHERS),
         "POST /admin/restore/rehearsals/<rehearsal_id>/cancel": Row("restore"),
-        "GET /api/v1/recipient": Row("read"),
+        "GET /api/v1/recipient": Row("read", also=("restore",)),
         "PUT /api/v1/uploads/<upload_id>": Row("restore"),
         "PATCH /api/v1/uploads/<upload_id>": Row("restore"),
         "GET /api/v1/uploads/<upload_id>": Row("restore"),
         "DELETE /api/v1/uploads/<upload_id>": Row("restore"),
         "POST /api/v1/restores": Row("restore", proof=True),
-        "GET /api/v1/restores": Row("read"),
-        "GET /api/v1/restores/<restore_id>": Row("read", receipt=True),
-        "GET /api/v1/restores/<restore_id>/events": Row("read", receipt=True),
+        "GET /api/v1/restores": Row("read", also=WATCHERS),
+        "GET /api/v1/restores/<restore_id>": Row("read", receipt=True, also=WATCHERS),
+        "GET /api/v1/restores/<restore_id>/events": Row("read", receipt=True, also=WATCHERS),
         "POST /api/v1/restores/<restore_id>/approve": Row("approve"),
         "POST /api/v1/restores/<restore_id>/cancel": Row("restore"),
         "POST /api/v1/restores/<restore_id>/reapply": Row("restore"),
         "POST /api/v1/restores/<restore_id>/start": Row("restore", proof=True),
-        "GET /api/v1/restores/<restore_id>/voided": Row("read"),
+        "GET /api/v1/restores/<restore_id>/voided": Row("read", also=WATCHERS),
         "POST /api/v1/undos": Row("restore", proof=True, receipt=True),
         "POST /api/v1/previews": Row("restore"),
         "GET /api/v1/previews/<preview_id>": Row("restore"),
-        "GET /api/v1/space": Row("read"),
+        "GET /api/v1/space": Row("read", also=("restore",)),
         "POST /api/v1/rehearsals": Row("restore"),
-        "GET /api/v1/rehearsals": Row("read"),
+        "GET /api/v1/rehearsals": Row("read", also=WATCHERS),
         "GET /api/v1/rehearsals/schedule": Row("read"),
-        "GET /api/v1/rehearsals/<rehearsal_id>": Row("read"),
-        "GET /api/v1/rehearsals/<rehearsal_id>/events": Row("read"),
+        "GET /api/v1/rehearsals/<rehearsal_id>": Row("read", also=WATCHERS),
+        "GET /api/v1/rehearsals/<rehearsal_id>/events": Row("read", also=WATCHERS),
         "POST /api/v1/rehearsals/<rehearsal_id>/cancel": Row("restore"),
         "GET /api/v1/approval-policy": Row("configure"),
         "POST /api/v1/approval-policy": Row("configure"),
@@ -206,6 +213,7 @@ def without_a_log() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def house(postgres: TestPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     made = House.create(postgres, tmp_path_factory.mktemp("house"))
+    made.lock("locked")
     with made.stack:
         yield made
 
@@ -251,7 +259,9 @@ def expected(service: str, row: Row, caller: str) -> str:
     if row.who == ANYBODY:
         return IN
     kind, _, held = caller.partition(" ")
-    if caller in {"nobody", "junk", "wrong receipt", "ended session"}:
+    if caller in {"nobody", "junk", "wrong receipt"}:
+        return STRANGER
+    if caller in {"ended session", "disabled session", "idle session", "expired session"}:
         return STRANGER
     if caller in {"token revoked", "token expired", "token another's"}:
         return STRANGER
@@ -262,7 +272,7 @@ def expected(service: str, row: Row, caller: str) -> str:
         return STRANGER
     if caller == "receipt":
         return IN if row.receipt or row.who == ANY_CALLER else FORBIDDEN
-    if row.who != ANY_CALLER and row.who not in allowed:
+    if row.who != ANY_CALLER and allowed.isdisjoint({row.who, *row.also}):
         return FORBIDDEN
     return UNPROVEN if row.proof and not proven else IN
 
@@ -270,6 +280,8 @@ def expected(service: str, row: Row, caller: str) -> str:
 def _rights(kind: str, held: str, caller: str) -> tuple[frozenset[str], bool]:
     if caller == "operator":
         return PERMISSIONS | {"create_administrator"}, True
+    if caller == "locked session":
+        return PERMISSIONS, True
     if caller == "old proof":
         return PERMISSIONS, False
     if caller == "token unattended":

@@ -1,0 +1,75 @@
+"""One way to an OpenID Connect provider and back, held by the browser that goes it.
+
+``state``, ``nonce`` and the code verifier are derived from the value of one cookie: there is nothing
+to store, and an answer counts for the browser that asked. The cookie also says where the person was,
+and which session of the browser was open: the session's own cookie does not come along from another
+site.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+_RANDOM_BYTES: Final = 32
+# A browser keeps some 4,000 bytes of a cookie.
+_LONGEST: Final = 2000
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One way to the provider and back, from the value in the browser's cookie."""
+
+    value: str = field(repr=False)
+    fresh: bool = False
+
+    @classmethod
+    def begin(cls, following: str, session_id: UUID | None = None, *, fresh: bool = False) -> Flow:
+        """Return a new one that leads to the page ``following``; one too long for it is left out."""
+        carried = [following if len(following) <= _LONGEST else None]
+        carried.append(str(session_id) if session_id is not None else None)
+        text = base64.urlsafe_b64encode(json.dumps(carried).encode()).decode().rstrip("=")
+        return cls(f"{secrets.token_urlsafe(_RANDOM_BYTES)}.{text}", fresh)
+
+    @property
+    def following(self) -> str | None:
+        """Return the page that the person was on its way to, as the browser says it."""
+        found = self._carried(0)
+        return found if isinstance(found, str) else None
+
+    @property
+    def session_id(self) -> UUID | None:
+        """Return the session that was open when it began."""
+        try:
+            return UUID(self._carried(1))
+        except (ValueError, AttributeError, TypeError):
+            return None
+
+    def derived(self, purpose: str) -> str:
+        """Return the secret of this flow for one purpose."""
+        text = f"{purpose} {'fresh' if self.fresh else ''}".encode()
+        key = self.value.encode("utf-8", "surrogateescape")
+        return hmac.new(key, text, hashlib.sha256).hexdigest()
+
+    def _carried(self, place: int) -> Any:
+        text = self.value.partition(".")[2]
+        try:
+            found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            return found[place]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return None
+
+
+def flow_of(value: str, state: str) -> Flow | None:
+    """Return the flow that ``state`` belongs to, or None when the browser began no such one."""
+    for fresh in (False, True):
+        flow = Flow(value, fresh)
+        if hmac.compare_digest(flow.derived("state").encode(), state.encode()):
+            return flow
+    return None
