@@ -23,6 +23,7 @@ from serving.audit.checkpoints import CheckpointKeeper
 from serving.checks import TopicCheck, log_and_store_checks
 from serving.command_topic import CommandTopic
 from serving.progress import ProgressBoard
+from serving.pulse import Pulse, process_name
 from serving.runtime import ServiceRuntime
 from serving.watching import WatchBoard
 from shared.archive.trust import load_signers
@@ -43,6 +44,11 @@ def run(settings: RestoreServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
     """Run until SIGTERM; return the exit code. Raises SecrynError when it cannot start."""
     runtime = ServiceRuntime(SERVICE)
     kafka = Kafka(settings.kafka, SERVICE)
+    # Every session of this process bears its name: others see by it whether it goes on.
+    name = process_name(SERVICE)
+    settings = settings.model_copy(update={"postgres": settings.postgres.named(name)})
+    # Before anything that may take long: whoever is silent is taken for dead.
+    runtime.add_worker("pulse", Pulse(settings.postgres.dsn, name).run, last=True, now=True)
     pool = open_pool(settings.postgres, SERVICE)
     runtime.on_close(pool.close)
     context = make_context(settings, kafka, pool, runtime.give_up, clock)

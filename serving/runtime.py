@@ -46,8 +46,8 @@ class ServiceRuntime:
         self._last_workers: list[threading.Thread] = []
         self._closers: list[Callable[[], None]] = []
 
-    def add_worker(self, name: str, work: Worker, *, last: bool = False) -> None:
-        """Start ``work(stop)`` in a thread of its own when the service runs.
+    def add_worker(self, name: str, work: Worker, *, last: bool = False, now: bool = False) -> None:
+        """Start ``work(stop)`` in a thread of its own when the service runs, or ``now``.
 
         A ``last`` one is stopped when the others have ended: their work in hand needs it.
         """
@@ -72,6 +72,8 @@ class ServiceRuntime:
 
         workers = self._last_workers if last else self._workers
         workers.append(threading.Thread(target=body, name=name, daemon=True))
+        if now:
+            workers[-1].start()
 
     def on_close(self, close: Callable[[], None]) -> None:
         """Call ``close`` after the workers ended, the last added first."""
@@ -84,7 +86,8 @@ class ServiceRuntime:
         server = build_server(self.name, app, http)
         server.prepare()
         for worker in [*self._last_workers, *self._workers]:
-            worker.start()
+            if worker.ident is None:
+                worker.start()
         serving = threading.Thread(target=server.serve, name="http", daemon=True)
         serving.start()
         log.info("service.started", service=self.name, host=http.host, port=server.bind_addr[1])

@@ -64,7 +64,12 @@ def open_pool(settings: PostgresSettings, name: str) -> Pool:
         max_size=settings.pool_max,
         timeout=settings.connect_timeout_s,
         name=name,
-        kwargs={"application_name": name, "connect_timeout": settings.connect_timeout_s},
+        kwargs={
+            "application_name": psycopg.conninfo.conninfo_to_dict(settings.dsn).get(
+                "application_name", name
+            ),
+            "connect_timeout": settings.connect_timeout_s,
+        },
         check=ConnectionPool.check_connection,
         open=False,
     )

@@ -83,6 +83,13 @@ class PostgresSettings(Section):
             ) from None
         return dsn
 
+    def named(self, name: str) -> Self:
+        """Return these settings with ``name`` as what the server calls every session."""
+        import psycopg
+
+        dsn = psycopg.conninfo.make_conninfo(self.dsn, application_name=name)
+        return self.model_copy(update={"dsn": dsn})
+
 
 class KafkaSettings(Section):
     """Where Kafka is, and who this process is there."""

@@ -1,8 +1,9 @@
 """A process of restore_service that stands still, and comes back when another one took over.
 
 The first one is paused (SIGSTOP) with a restore in hand. PostgreSQL loses its sessions, all of
-them (it failed over, or a router forgot them) or only the one by which it is known to live. A
-second process ends the restore. Then the first one goes on where it stood.
+them (it failed over, or a router forgot them) or only the one by which it is known to live; or it
+keeps them all, and the second process finds that they do not move. That one ends the restore. Then
+the first one goes on where it stood.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ from deploy.embedded.folder import open_state
 from deploy.embedded.process import free_ports
 from restore_service.events import ENDED
 from shared.database import LIVENESS_SPACE
-from tests.faults.restores import Scene, assert_sound, wait_ended, write_rudely
+from tests.faults.restores import (
+    ENDS_WITHIN_S,
+    Scene,
+    assert_sound,
+    nothing_is_left,
+    said_once,
+    wait_ended,
+    write_rudely,
+)
 from tests.plugins.faults import Crashing, some_or_every
 from tests.plugins.instance import eventually
 
@@ -81,10 +90,16 @@ def end_sessions(scene: Scene, query: str) -> None:
 def is_over(scene: Scene) -> bool:
     """Tell whether somebody ended the restore, or waits for the first one to let him."""
     with scene.live.admin() as conn:
+        return has_ended(scene) or bool(pids(conn, _WAITING))
+
+
+def has_ended(scene: Scene) -> bool:
+    """Tell whether the restore has ended, without a word with the process that is paused."""
+    with scene.live.admin() as conn:
         row = conn.execute(
             "SELECT state FROM restore.restores WHERE restore_id = %s", (scene.restore_id(),)
         ).fetchone()
-        return row is not None and (row[0] in ENDED or bool(pids(conn, _WAITING)))
+    return row is not None and row[0] in ENDED
 
 
 POINTS: Final = [
@@ -139,6 +154,36 @@ def test_nothing_of_a_paused_process_gets_through_after_another_recovered(
     scene.restore()
     scene.wait_relayed()
     assert live.digest() == scene.backup["digest"]
+
+
+# Where the first one has the staging schema in an open transaction, and where it has the store's tables.
+HOLDING: Final = ["restore.load.uncommitted", "restore.cut_over.uncommitted"]
+
+
+@pytest.mark.parametrize("point", HOLDING)
+def test_a_process_that_stands_still_is_taken_over_and_holds_nothing_up(
+    scene: Scene, point: str
+) -> None:
+    crashing, live = scene.crashing, scene.live
+    live.add_project(f"kept {point}")
+    attempt = scene.attempt()
+    crashing.points.arm(point)
+    scene.ask()
+    crashing.points.wait(point)
+    paused = crashing.pids()["restore"]
+    with second_process(scene):
+        os.kill(paused, signal.SIGSTOP)
+        try:
+            crashing.points.release()
+            eventually(lambda: has_ended(scene), "another one took over", ENDS_WITHIN_S)
+        finally:
+            os.kill(paused, signal.SIGCONT)
+        ended = wait_ended(scene)
+        assert ended["state"] in ("failed", "aborted")
+        eventually(lambda: both_live(scene), "it works again", WAIT_S)
+        nothing_is_left(scene)
+    said_once(scene, attempt, ended)
+    assert live.digest() == attempt.kept
 
 
 def both_live(scene: Scene) -> bool:
