@@ -204,7 +204,7 @@ class UndoRestore(BaseModel):
     @property
     def undo_id(self) -> UUID:
         """Return the id of the restore that this command makes: an undo is one, too."""
-        return uuid5(_RESTORES, str(self.command_id))
+        return restore_id_of(self.command_id)
 
 
 C = TypeVar("C", bound=BaseModel)

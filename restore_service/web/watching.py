@@ -11,7 +11,13 @@ from flask import Blueprint, Response, make_response, redirect, render_template,
 from werkzeug.wrappers import Response as BaseResponse
 
 from restore_service.approval import WATCHERS
-from restore_service.commands import Approve, StartRestore, UndoRestore, parse_command
+from restore_service.commands import (
+    Approve,
+    StartRestore,
+    UndoRestore,
+    parse_command,
+    restore_id_of,
+)
 from restore_service.context import RestoreContext
 from restore_service.events import ENDED
 from restore_service.handlers.approve_restore import approve
@@ -80,6 +86,10 @@ def add_watching_pages(pages: Blueprint, context: RestoreContext, frame: Frame) 
     @pages.post("/restores/<restore_id>/undo")
     @requires("restore", or_one="undo_one", proven=True)
     def undo(restore_id: str) -> BaseResponse:
+        undone_by = current_caller().only
+        if undone_by is not None and undone_by == _undo_asked_for():
+            # The form a second time: its first answer has brought the receipt of the undo.
+            return to(undone_by)
         restore_id = _restore(context, restore_id)["restore_id"]
         starter = present_starter(context)
         try:
@@ -145,6 +155,14 @@ def add_watching_pages(pages: Blueprint, context: RestoreContext, frame: Frame) 
         found = _rehearsal(context, rehearsal_id)["rehearsal_id"]
         cancel_rehearsal(context, found, http_requester())
         return redirect(f"{frame.prefix}/rehearsals/{found}", 303)
+
+
+def _undo_asked_for() -> str | None:
+    """Return the id of the undo that the form asks for, or None for a form without one."""
+    try:
+        return str(restore_id_of(UUID(request.form.get("command_id", ""))))
+    except ValueError:
+        return None
 
 
 def _undo_command(context: RestoreContext, restore_id: str, starter: Starter) -> UndoRestore:

@@ -22,6 +22,7 @@ CSRF_HEADER: Final = "X-CSRF-Token"
 CSRF_FIELD: Final = "csrf_token"
 # On what a page of ours sends by itself, while nobody may sit before it.
 BACKGROUND_HEADER: Final = "X-Background"
+BACKGROUND_FIELD: Final = "background"
 # What the cookie with a restore's receipt is for.
 RECEIPT_COOKIE: Final = "receipt"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -70,10 +71,14 @@ def clear_cookie(response: Response, purpose: str, instance_id: UUID) -> None:
 def is_background() -> bool:
     """Tell whether the present request was sent by a page and not by a person.
 
-    A stream of events cannot carry a header of ours; what it accepts says what it is.
+    A stream of events cannot carry a header of ours; what it accepts says what it is. Nor can a page
+    that loads itself again without a script: it says so in its address.
     """
-    accepts = request.headers.get("Accept", "")
-    return BACKGROUND_HEADER in request.headers or accepts == "text/event-stream"
+    return (
+        BACKGROUND_HEADER in request.headers
+        or request.headers.get("Accept") == "text/event-stream"
+        or (request.method == "GET" and BACKGROUND_FIELD in request.args)
+    )
 
 
 def check_same_origin() -> None:

@@ -83,6 +83,7 @@ def test_who_approves_sees_what_waits_and_who_asked(house: House, ids: dict[str,
     page = see(house, "restore", waiting, "approve")
     assert page.status_code == 200
     assert "Approve it" in page.get_data(as_text=True)
+    assert "Of the backup" in page.get_data(as_text=True)
     assert "Cancel it" not in page.get_data(as_text=True)
     shown = see(house, "restore", f"/api/v1/restores/{house.restore_id}", "approve")
     assert shown.get_json()["restore_id"] == house.restore_id

@@ -152,19 +152,24 @@ def test_a_session_ends_when_it_is_not_used_and_at_the_latest_after_twelve_hours
 
 
 @pytest.mark.parametrize(
-    "header", [{"X-Background": "1"}, {"Accept": "text/event-stream"}], ids=["poll", "stream"]
-)
+    ("path", "header"),
+    [
+        ("/created", {"X-Background": "1"}), ("/created", {"Accept": "text/event-stream"}),
+        ("/created?background", {}),
+    ],
+    ids=["poll", "stream", "reload"],
+)  # fmt: skip
 def test_a_page_that_looks_by_itself_keeps_no_session_open(
-    doors: Doors, header: dict[str, str]
+    doors: Doors, path: str, header: dict[str, str]
 ) -> None:
     name = new_name()
     doors.add_user(name, "backup.create")
     browser, _ = doors.signed_in(name)
     for _ in range(29):
         doors.clock.pass_(minutes=1)
-        assert browser.get("/created", headers=header).status_code == 200
+        assert browser.get(path, headers=header).status_code == 200
     doors.clock.pass_(minutes=1)
-    assert "not used" in browser.get("/created", headers=header).get_json()["detail"]
+    assert "not used" in browser.get(path, headers=header).get_json()["detail"]
 
 
 @pytest.mark.parametrize(
