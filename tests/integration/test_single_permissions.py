@@ -15,15 +15,13 @@ from shared.eventstore import EventMeta, NewEvent
 from shared.messages import between
 from tests.accessing import HASHER, PASSWORD
 from tests.callers import House
+from tests.openhouse import say_of_the_log
 from tests.plugins.postgres import TestPostgres
 from tests.showing import show_everything
 
 FIRST = {
     "read": "/admin/backups", "create": "/admin/backups/new", "restore": "/admin/restore",
     "approve": "/admin/restore", "read_audit": "/admin/audit",
-}  # fmt: skip
-STATUS = {
-    "position": 1, "high_watermark": 1, "log_lost": False, "lag": 0, "epoch": 1, "fenced": False,
 }  # fmt: skip
 
 
@@ -32,8 +30,7 @@ def house(postgres: TestPostgres, tmp_path_factory: pytest.TempPathFactory) -> I
     made = House.create(postgres, tmp_path_factory.mktemp("single") / "house")
     made.execute("UPDATE instance.users SET password_hash = %s", HASHER.hash(PASSWORD))
     with made.stack, pytest.MonkeyPatch.context() as patch:
-        # There is no Kafka here.
-        patch.setattr("backup_service.web.backups.show_status", lambda *_: STATUS)
+        say_of_the_log(patch)
         yield made
 
 
