@@ -13,7 +13,7 @@ from restore_service.events import ENDED, WAITING, Restore, fold_restore, stream
 from shared.database import Connection, missing
 from shared.errors import RestoreNotFound
 from shared.eventstore import EventMeta, EventStore, NewEvent, StoredEvent
-from shared.messages.topics import RESTORE_EVENTS
+from shared.messages.topics import INSTANCE_EVENTS, RESTORE_EVENTS
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS restore.restores (
@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS restore.fences (
     restore_id uuid NOT NULL UNIQUE
 );
 """
+_NAMES = frozenset({"requested_by", "approved_by"})
 _INDEX = "CREATE INDEX restores_requested ON restore.restores (requested_position DESC)"
 
 
@@ -159,6 +160,10 @@ class History:
 
 
 def _naming(event: NewEvent, names: dict[str, str]) -> NewEvent:
-    if not names or event.topic != RESTORE_EVENTS:
+    """Give an event of ours, on either topic, the names of both; without them it has no such field."""
+    data = event.data
+    if event.topic == INSTANCE_EVENTS:
+        data = {name: value for name, value in data.items() if name not in _NAMES or value}
+    elif event.topic != RESTORE_EVENTS:
         return event
-    return replace(event, data={**event.data, **names})
+    return replace(event, data={**data, **names})

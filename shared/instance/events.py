@@ -356,6 +356,9 @@ class RestoreStarted(InstanceEvent):
     restore_id: UUID
     fence_no: int = Field(ge=1)
     backup_id: UUID
+    # Of one that a second person approved.
+    requested_by: Text | None = None
+    approved_by: Text | None = None
 
 
 class Restored(InstanceEvent):
@@ -373,6 +376,9 @@ class Restored(InstanceEvent):
     backup_id: UUID
     source: LogSource | None = None
     undo_of: UUID | None = None
+    # Of one that a second person approved.
+    requested_by: Text | None = None
+    approved_by: Text | None = None
 
 
 class RestoreAborted(InstanceEvent):
@@ -382,6 +388,9 @@ class RestoreAborted(InstanceEvent):
     restore_id: UUID
     fence_no: int = Field(ge=1)
     reason: Text
+    # Of one that a second person approved.
+    requested_by: Text | None = None
+    approved_by: Text | None = None
 
 
 class LogAdopted(InstanceEvent):

@@ -28,7 +28,7 @@ from shared.errors import (
     SealedKeyRefused,
     SecrynError,
 )
-from shared.instance.events import Restored
+from shared.instance.events import Restored, RestoreStarted
 from shared.messages.topics import AUDIT, INSTANCE_EVENTS, RESTORE_COMMANDS, RESTORE_EVENTS
 from shared.secretfiles import read_secret_file
 from tests.accessing import PASSWORD
@@ -148,6 +148,9 @@ def test_another_person_may_and_both_names_are_on_every_event_from_then_on(
     assert kinds[:2] == [ev.REQUESTED, ev.APPROVED]
     assert kinds[-1] == ev.COMPLETED
     assert told[0][1]["requested_by"] == "operator"
+    for kind in (RestoreStarted.TYPE, Restored.TYPE):
+        (on_the_log,) = live.events_about(INSTANCE_EVENTS, kind, restore_id)
+        assert {name: on_the_log[name] for name in both} == both
     for kind, body in told[1:]:
         assert {name: body[name] for name in both} == both, kind
     audited = [json.loads(event.data) for event in live.messages(AUDIT)]

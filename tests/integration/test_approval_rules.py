@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from restore_service.commands import Approve, ChangeApproval
 from restore_service.context import AcceptedRestore, RestoreContext
 from restore_service.handlers.approve_restore import approve
 from restore_service.handlers.change_policy import change_policy, show_policy
+from restore_service.handlers.finish import give_up
 from restore_service.handlers.recover import recover_restores
 from restore_service.handlers.run_accepted import run_accepted
 from restore_service.uploads import Hashes, Piece, receive
@@ -28,16 +30,18 @@ from serving.requester import Requester
 from shared.errors import (
     AccessError,
     ApprovalExpired,
+    Interrupted,
     OwnRequest,
     PolicyChangeNotFound,
     RestoreNotFound,
     TooFewApprovers,
 )
 from shared.eventstore import NewEvent
+from shared.instance.events import RestoreAborted, RestoreStarted, decode
 from shared.messages import Issuer, IssuerRegistry, SigningKey
-from shared.messages.topics import RESTORE_EVENTS
+from shared.messages.topics import INSTANCE_EVENTS, RESTORE_EVENTS
 from tests.plugins.postgres import TestPostgres
-from tests.restoring import Restoring
+from tests.restoring import META, Restoring
 
 ONE, ANOTHER = (SigningKey(bytes([n]) * 32).public for n in (1, 2))
 MAY_APPROVE = frozenset({"approve", "configure"})
@@ -220,3 +224,35 @@ def test_a_start_whose_process_died_fails_and_both_names_are_on_its_end(
     both = {"requested_by": "tester", "approved_by": "issuer:alice"}
     assert all(both.items() <= event.data.items() for event in events[1:])
     assert audit[-1].data["unmapped"]["details"] == both
+
+
+def test_an_abort_on_the_log_names_both_and_one_without_an_approval_nobody(
+    restoring: Restoring,
+) -> None:
+    approved = waiting(restoring, in_s(60))
+    context = with_alice(restoring.context)
+    approve(context, Approve(command_id=uuid4(), restore_id=UUID(approved)), ALICE)
+    started = {"restore_id": approved, "started_by": "x", "expires_at": None}
+    runner = {"runner": restoring.context.runner}
+    restoring.append(approved, NewEvent(ev.START_REQUESTED, started | runner, RESTORE_EVENTS))
+    plain = restoring.requested()
+    for restore_id in (approved, plain):
+        restoring.fenced(restore_id)
+        give_up(context, restore_id, Interrupted("the test gave it up"), META)
+    with context.transaction("a test") as conn:
+        named, unnamed = (
+            [
+                e
+                for e in context.store.read_stream(conn, ev.stream_of(i))
+                if e.topic == INSTANCE_EVENTS
+            ]
+            for i in (approved, plain)
+        )
+    both = {"requested_by": "tester", "approved_by": "issuer:alice"}
+    assert [event.type for event in named] == [RestoreStarted.TYPE, RestoreAborted.TYPE]
+    for event in named:
+        read = decode(event.type, json.dumps(event.data).encode())
+        assert isinstance(read, RestoreStarted | RestoreAborted)
+        assert {"requested_by": read.requested_by, "approved_by": read.approved_by} == both
+    # A reader of before these fields reads what nobody had to approve.
+    assert all(not both.keys() & event.data.keys() for event in unnamed)
