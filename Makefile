@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TEST_WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help env dev-env demo up down status test test-containers test-external test-all test-deps check bench kafka-lock lock clean
+.PHONY: help env dev-env demo up down status test test-containers test-external test-all test-faults test-deps check bench kafka-lock lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,8 +53,13 @@ EXTERNAL_TESTS ?= tests/integration
 test-external: dev-env ## Run the tests on servers that run already, as an operator's own do
 	$(BIN)/python -m tests.external --durations=5 $(EXTERNAL_TESTS)
 
-test-all: dev-env test-deps ## Run those of minutes, and every crash point, too
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --long --every-point
+test-all: dev-env test-deps ## Run those of minutes, and every crash point with every part killed, too (an hour and more)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --long --all-faults
+
+# Which of them: make test-faults FAULTS="restore.cut_over" (pytest -k).
+FAULTS ?=
+test-faults: dev-env ## Kill every part, and all at once, at every crash point
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --all-faults tests/faults -k "$(FAULTS)"
 
 test-deps: tests/interop/node_modules/.installed ## Fetch another implementation of age to test against
 

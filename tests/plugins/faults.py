@@ -8,7 +8,7 @@ crashing.wait_up()
 
 pytest                     # each point once, with one victim or another
 pytest --every-point       # every point, each with one victim
-pytest --all-faults        # each point with each victim
+pytest --all-faults        # each point with each victim: make test-faults, and make test-all
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all-faults",
         action="store_true",
-        help="kill every part at every crash point (half an hour), not one at each",
+        help="kill every part at every crash point (an hour and more), not one at each",
     )
 
 
