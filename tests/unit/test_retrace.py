@@ -136,6 +136,24 @@ def test_the_way_leads_through_a_restore_the_undo_of_it_and_the_undo_of_the_undo
     assert crossing.value.span == spans[1]
 
 
+def test_an_undo_that_could_not_bring_all_of_it_back_leads_to_where_it_says() -> None:
+    history = logged(
+        [
+            *(project(), project(), project(), started(1), restored(1, 3, 1), project()),
+            # Of what stood before F, at 3, it put back what stood before offset 2.
+            *(started(2), restored(2, 6, 2, undo_of=1), project()),
+        ]
+    )
+    assert retrace(LOG, BEGINNING, spans_of(history), 9) == [Stretch(0, 2, 1), Stretch(8, 9, 3)]
+    model = Model(LOG)
+    model.apply_all(history)
+    found = folded(MemoryStore(), history, retrace(LOG, BEGINNING, spans_of(history), 9))
+    assert differences(model.tables(), found.rows) == []
+    # Put back from a log that is lost, it cannot be made of this one.
+    with pytest.raises(Crossing):
+        retrace(("another", "log"), BEGINNING, spans_of(history), 9)
+
+
 def test_behind_a_fence_the_state_stands_still_until_it_is_aborted() -> None:
     aborted = RestoreAborted(restore_id=UUID(int=1), fence_no=1, reason="a test")
     history = logged([project(), started(1), project(), aborted, project()])
