@@ -11,6 +11,7 @@ import typer
 from cli.connect import Connected, connected
 from cli.output import emit
 from cli.protection import protection_lines
+from cli.strays import stray_lines
 from shared.client import ServiceConnection
 from shared.errors import StackNotHealthy, UnavailableError
 
@@ -38,6 +39,7 @@ def _found(place: Connected) -> dict[str, Any]:
         "environment_kind": identity.environment_kind if identity else None,
         "services": services,
         "protection": place.backups.protection() if healthy else None,
+        "stray_states": place.restores.strays()["states"] if healthy else None,
     }
 
 
@@ -59,4 +61,6 @@ def _show(found: Mapping[str, Any]) -> None:
             f"  {service['health']:<12} {service['url']}  {service['reason'] or ''}".rstrip()
         )
     for line in protection_lines(found["protection"]) if found["protection"] else ():
+        typer.echo(f"  {line}")
+    for line in stray_lines(found["stray_states"] or [], found["instance_id"]):
         typer.echo(f"  {line}")

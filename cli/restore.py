@@ -26,6 +26,7 @@ from cli.sources import (
     read_key,
     roll_forward_of,
 )
+from cli.strays import drop_stray
 from cli.voided import reapply, voided
 from cli.watching import ReceiptFile, raise_unless_restored, tell_restored, watched
 from shared.client.restores import AWAITING_APPROVAL, RECEIPT_KIND, new_receipt_secret
@@ -40,6 +41,7 @@ RestoreId = Annotated[str, typer.Argument(metavar="RESTORE", help="Id of the res
 app.command()(preview)
 app.command()(voided)
 app.command()(reapply)
+app.command()(drop_stray)
 
 
 @app.command()

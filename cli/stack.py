@@ -13,6 +13,7 @@ from cli.options import DEFAULT_STATE, Json, State
 from cli.output import command, emit
 from cli.protection import protection_lines
 from cli.remote import needs_state, remote
+from cli.strays import stray_lines
 
 Environment = Annotated[
     str | None, typer.Option(help="Name of the environment, written into every backup.")
@@ -138,6 +139,8 @@ def _show(found: Mapping[str, Any]) -> None:
         "  the first sign-in: `secryn admin create NAME`, or with the credential in the file"
     )
     typer.echo(f"             {found['state_dir']}/bootstrap")
+    for line in stray_lines(found["stray_states"] or [], found["instance_id"]):
+        typer.echo(f"  {line}")
     for note in found["notes"]:
         typer.echo(f"  {note}")
 

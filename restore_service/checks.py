@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from restore_service.commands import ArchiveTask, ReapplyVoided, UndoRestore
+from restore_service.commands import ArchiveTask, DropStray, ReapplyVoided, UndoRestore
 from restore_service.context import RestoreContext
 from restore_service.dependents import check_dependents
 from restore_service.rights import check_defaults
@@ -43,7 +43,7 @@ class CheckedArchive:
 
 
 def check_target(
-    context: RestoreContext, command: ArchiveTask | UndoRestore | ReapplyVoided
+    context: RestoreContext, command: ArchiveTask | UndoRestore | ReapplyVoided | DropStray
 ) -> None:
     """Compare the named target with this place. Raises TargetMismatch."""
     target.check_target(context.settings.place, command.target_instance_id, command.environment)

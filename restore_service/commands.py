@@ -146,6 +146,16 @@ class ReapplyVoided(BaseModel):
     environment: Line | None = None
 
 
+class DropStray(BaseModel):
+    """Drop what is kept of a restore that the history does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target_instance_id: UUID
+    reason: Line
+    environment: Line | None = None
+
+
 class ApprovedRestore(RestoreInstance):
     """The command that was approved, with its key given again."""
 

@@ -27,6 +27,7 @@ NOTICE_GIVEN = PREFIX + "notice_given.v1"
 NOTICE_OVER = PREFIX + "notice_over.v1"
 UNDONE = PREFIX + "undone.v1"
 KEPT_SHORT = PREFIX + "kept_short.v1"
+STRAY_DROPPED = PREFIX + "stray_dropped.v1"
 PREVIOUS_DROPPED = PREFIX + "previous_dropped.v1"
 APPROVED = between.RESTORE_APPROVED
 START_REQUESTED = PREFIX + "start_requested.v1"

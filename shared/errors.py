@@ -396,6 +396,11 @@ class NotVoided(ConflictError):
     hint = "`secryn restore voided RESTORE` lists what a restore made void, with the offsets."
 
 
+class StrayNotDropped(ConflictError):
+    code = "restore.stray_not_dropped"
+    hint = "End who reads it, drop what was made in it or hangs on it, and try again."
+
+
 class NotUndoable(ConflictError):
     code = "restore.not_undoable"
     hint = "Only the last restore can be undone, and within its window: `secryn restore list`."
@@ -499,6 +504,11 @@ class HoldNotFound(NotFoundError):
 class RestoreNotFound(NotFoundError):
     code = "restore.not_found"
     hint = "`secryn restore list` shows the restores that exist."
+
+
+class StrayNotFound(NotFoundError):
+    code = "restore.stray_not_found"
+    hint = "`secryn status` names them; what a restore of the history keeps goes by itself."
 
 
 class RehearsalNotFound(NotFoundError):

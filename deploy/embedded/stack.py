@@ -132,6 +132,7 @@ def status(path: Path) -> dict[str, Any]:
     addresses = {name: address_of(state, place, name) for name in SERVICE_ROLES}
     token = read_secret_file(state.token).decode("ascii")
     keys = service_document(addresses["backup"], token, "/api/v1/keys")
+    strays = service_document(addresses["restore"], token, "/api/v1/stray-states")
     return {
         "state": phase,
         "healthy": phase == "running" and all(p["health"] == "healthy" for p in processes),
@@ -148,6 +149,8 @@ def status(path: Path) -> dict[str, Any]:
         "processes": processes,
         # What waits for somebody; None while backup_service does not say.
         "keys": keys,
+        # What restores kept that the history does not know; None while restore_service does not say.
+        "stray_states": None if strays is None else strays["states"],
         "notes": _notes(place) + _notes_on_keys(keys),
     }
 

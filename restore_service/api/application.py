@@ -8,8 +8,11 @@ from prometheus_client import CollectorRegistry
 from restore_service.api.approvals import create_approval_routes
 from restore_service.api.rehearsals import create_rehearsal_routes
 from restore_service.api.routes import create_routes
+from restore_service.api.strays import create_stray_routes
 from restore_service.api.uploads import create_upload_routes
 from restore_service.context import SERVICE, RestoreContext
+from restore_service.handlers.drop_stray import count_strays
+from restore_service.metrics import StrayCollector
 from restore_service.receipts import ReceiptHolders
 from restore_service.rehearsal.metrics import RehearsalCollector
 from restore_service.spoken import SPOKEN
@@ -54,6 +57,7 @@ def create_http(
     registry = CollectorRegistry()
     registry.register(context.glass_broken)
     registry.register(RehearsalCollector(context))
+    registry.register(StrayCollector(lambda: count_strays(context)))
     app = create_app(
         SERVICE,
         FirstOf(
@@ -76,6 +80,7 @@ def create_http(
     app.register_blueprint(create_upload_routes(context))
     app.register_blueprint(create_rehearsal_routes(context, board))
     app.register_blueprint(create_approval_routes(context))
+    app.register_blueprint(create_stray_routes(context))
     app.register_blueprint(create_audit_routes(context.audit_reader))
     # Behind all others of the API, of which it tells.
     serve_document(

@@ -185,6 +185,20 @@ class ReappliedEvents(TypedDict):
     events: list[Reapplied]
 
 
+class StrayState(TypedDict):
+    """A state that is kept of a restore which the history does not know; its size is about that."""
+
+    restore_id: Id
+    kept_as: str
+    size_bytes: int
+
+
+class StrayStates(TypedDict):
+    """All of them."""
+
+    states: list[StrayState]
+
+
 class Notice(TypedDict):
     """What the users of the platform were told, and when it begins."""
 

@@ -194,6 +194,17 @@ class PreviousDropped(OfRestore):
     TYPE: ClassVar[str] = PREFIX + "previous_dropped.v1"
 
 
+class StrayDropped(Body):
+    """A person dropped what a restore kept that the history does not know."""
+
+    TYPE: ClassVar[str] = PREFIX + "stray_dropped.v1"
+    restore_id: Id
+    kept_as: str
+    size_bytes: int
+    reason: str
+    dropped_by: str
+
+
 class RestoreApproved(OfRestore):
     """Another person approved it; it waits for its start."""
 

@@ -17,6 +17,8 @@ from shared.api.restores import (
     Restore,
     RestorePage,
     Space,
+    StrayState,
+    StrayStates,
     Upload,
     VoidedPage,
 )
@@ -303,6 +305,28 @@ class RestoreClient:
             f"/api/v1/restores/{restore_id}",
             lambda found: found["state"] in ENDED,
             progress,
+        )
+
+    def strays(self) -> StrayStates:
+        """Return what is kept of restores that the history does not know."""
+        return self.connection.ask(StrayStates, "GET", "/api/v1/stray-states")
+
+    def drop_stray(
+        self,
+        restore_id: str,
+        *,
+        target_instance_id: str,
+        reason: str,
+        environment: str | None = None,
+    ) -> StrayState:
+        """Drop one of them for good. Raises StrayNotFound, StrayNotDropped, TargetMismatch."""
+        command: Json = {
+            "target_instance_id": target_instance_id,
+            "reason": reason,
+            "environment": environment,
+        }
+        return self.connection.ask(
+            StrayState, "POST", f"/api/v1/stray-states/{restore_id}/drop", command
         )
 
     def space(self) -> Space:

@@ -186,6 +186,8 @@ ROWS: Final[dict[str, dict[str, Row]]] = {
         "POST /api/v1/previews": Row("restore"),
         "GET /api/v1/previews/<preview_id>": Row("restore"),
         "GET /api/v1/space": Row("read", also=("restore",)),
+        "GET /api/v1/stray-states": Row("read"),
+        "POST /api/v1/stray-states/<restore_id>/drop": Row("restore", proof=True),
         "POST /api/v1/rehearsals": Row("restore"),
         "GET /api/v1/rehearsals": Row("read", also=WATCHERS),
         "GET /api/v1/rehearsals/schedule": Row("read"),
