@@ -122,7 +122,8 @@ def _brought_up(run: Run, undone: Restore, conn: Connection, identity: LogIdenti
 
 def _folded(run: Run, conn: Connection, schema: str, found: LogPosition, way: Way) -> Kept:
     context = run.context
-    if way.base == BEGINNING:
+    if way.base == BEGINNING and found.position > 0:
+        # Only the whole log leads across a restore that this state did not live through.
         empty_schema(conn, schema)
     with context.kafka.log_reader(context.kafka.topic(INSTANCE_EVENTS)) as reader:
         replayed, ended = replay_as_far(
