@@ -79,15 +79,15 @@ def preview(
 
 def _tell(found: Mapping[str, Any]) -> None:
     _tell_events(found["events"])
-    access, offset = found["access"], found["offset"]
-    typer.echo(f"\nWhose access it would bring back (the backup's state, at offset {offset}):")
+    access, offset = found["access"], found["access"]["as_of_offset"]
+    typer.echo(f"\nWhose access it would bring back (the state at offset {offset}):")
     _tell_access(access["returning"])
     typer.echo("Whose access would be gone, for it came later:")
     _tell_access(access["vanishing"])
-    if found["roll_forward"] is not None:
+    if found["roll_forward"] is not None and offset != found["events"]["to"]:
         typer.echo(
-            f"The access shown is that of offset {offset}: the events up to "
-            f"{found['events']['to']} that the roll-forward applies may change it again."
+            f"The access shown is that of offset {offset}: what the roll-forward would apply "
+            "behind it cannot be told."
         )
     typer.echo("\nNothing was changed.")
 

@@ -20,6 +20,7 @@ from shared.archive.manifest import Manifest
 from shared.archive.reader import Part
 from shared.database import Connection, postgres_faults
 from shared.errors import ArchiveMalformed
+from shared.instance import events as ie
 from shared.instance.workingset import TABLES
 
 TEMPORARY: Final = "pg_temp"
@@ -27,8 +28,14 @@ TEMPORARY: Final = "pg_temp"
 MOST_NAMED: Final = 1000
 _SPLIT_BYTES: Final = 1 << 20
 
+# What changes them, or what they give: of a password nothing is asked here.
+ACCESS_EVENTS: Final = (
+    ie.UserCreated, ie.UserUpdated, ie.UserDeleted, ie.RoleCreated, ie.RoleUpdated, ie.RoleDeleted,
+    ie.RolePermissionGranted, ie.RolePermissionRevoked, ie.RoleBindingCreated, ie.RoleBindingRemoved,
+)  # fmt: skip
+ACCESS_TYPES: Final = frozenset(event.TYPE.encode("ascii") for event in ACCESS_EVENTS)
 # Of an archive's rows these columns are looked at: no password's hash among them.
-_LOADED: Final = {
+LOADED: Final = {
     "users": ("id", "username", "enabled"),
     "roles": ("id", "name"),
     "role_permissions": ("role_id", "permission"),
@@ -109,7 +116,7 @@ class ArchivedAccess:
 
     def __init__(self, conn: Connection) -> None:
         self.conn = conn
-        for name, columns in _LOADED.items():
+        for name, columns in LOADED.items():
             types = TABLES[name].columns
             conn.execute(
                 sql.SQL("CREATE TEMPORARY TABLE {} ({})").format(
@@ -123,7 +130,7 @@ class ArchivedAccess:
 
     def take(self, part: Part) -> None:
         """Take in the rows of a part; those of other tables are left. Raises ArchiveMalformed."""
-        wanted = _LOADED.get(part.table)
+        wanted = LOADED.get(part.table)
         if wanted is None:
             return
         places = [list(TABLES[part.table].columns).index(column) for column in wanted]
@@ -142,7 +149,7 @@ class ArchivedAccess:
 
     def check(self, manifest: Manifest) -> None:
         """Compare the places that the columns were taken from. Raises ArchiveMalformed."""
-        for name, wanted in _LOADED.items():
+        for name, wanted in LOADED.items():
             places = list(TABLES[name].columns)
             found = [column.name for column in manifest.tables[name].columns]
             if any(found.index(c) != places.index(c) if c in found else True for c in wanted):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from restore_service.access import ACCESS_TYPES
 from restore_service.rollforward import PresentLog, crosses_restore
 from shared.errors import LogLost, MessageUnreadable
 from shared.instance.fold import LoggedEvent
@@ -23,6 +24,8 @@ from shared.instance.subject import MOST_ACTORS, OTHERS, UNKNOWN, kind_of, subje
 from shared.kafka import Record
 
 _MAX_ACTOR_BYTES: Final = 1020
+# Where on the log there are events of some kind at all, so many offsets at a time.
+BLOCK_OFFSETS: Final = 4096
 _WINDOW, _WIDEST_WINDOW = 500, 20_000
 
 Counts = Counter[tuple[bytes, bytes]]
@@ -40,6 +43,7 @@ class Tally:
         self._waiting: deque[int] = deque()
         self._counts: Counts = Counter()
         self._epoch = b""
+        self.access_blocks: set[int] = set()
 
     def begin(self, start: int) -> None:
         """Begin, perhaps anew, at offset ``start``."""
@@ -57,6 +61,8 @@ class Tally:
         if not self._present(headers.get("ce_epoch", b"")):
             return
         key = headers.get("ce_type", b""), headers.get("ce_actor", b"")
+        if key[0] in ACCESS_TYPES:
+            self.access_blocks.add(record.offset // BLOCK_OFFSETS)
         if key not in self._counts:
             key = self._bounded(*key)
         self._counts[key] += 1
@@ -110,10 +116,18 @@ class Tally:
 
 @dataclass(frozen=True)
 class Undone:
-    """The stretches of the log that a restore would undo, and what is on them."""
+    """The stretches of the log that a restore would undo, and what is on them.
+
+    And what it would not: the ``way`` from its ``base`` to its ``target``, and the blocks of the
+    log that have events about access.
+    """
 
     stretches: list[Stretch]
     counts: Counts
+    base: Base
+    target: int
+    way: list[Stretch]
+    access_blocks: set[int]
 
     def as_json(self) -> dict[str, Any]:
         """Return how many events there are, of what kinds, by whom."""
@@ -162,9 +176,11 @@ def _between(known: PresentLog, base: Base, target: int) -> Undone:
         spans = known.spans(base.offset, tally)
         present = retrace(known.name, base, spans, known.end)
         check_whole(present, known.beginning)
-        stretches = beyond(present, retrace(known.name, base, spans, target))
+        way = retrace(known.name, base, spans, target)
+        stretches = beyond(present, way)
         if not (missing := tally.missing(stretches)):
-            return Undone(stretches, tally.of(stretches))
+            counts = tally.of(stretches)
+            return Undone(stretches, counts, base, target, way, tally.access_blocks)
         cuts |= missing
 
 

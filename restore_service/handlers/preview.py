@@ -13,6 +13,7 @@ import structlog
 from psycopg import sql
 
 from restore_service.access import ArchivedAccess, archived_access
+from restore_service.accessforward import roll_access_forward
 from restore_service.checks import check_archive, using_source
 from restore_service.commands import RollForward
 from restore_service.context import RestoreContext
@@ -20,7 +21,7 @@ from restore_service.fence import present_position
 from restore_service.previews import FAILED, PREVIEWED, AcceptedPreview
 from restore_service.rollforward import PresentLog, present_log
 from restore_service.staging import INSTANCE
-from restore_service.undone import find_undone, newest_undone
+from restore_service.undone import Undone, find_undone, newest_undone
 from shared.audit import AuditEntry
 from shared.errors import (
     CrossesRestore,
@@ -99,8 +100,11 @@ def _preview(context: RestoreContext, accepted: AcceptedPreview) -> dict[str, An
         access.check(checked.manifest)
         facts = checked.facts
         progress.step(accepted.id, READ)
-        events = _events(context, facts, command.roll_forward, command.newest, look)
+        events, undone = _events(context, facts, command.roll_forward, command.newest, look)
         progress.step(accepted.id, ACCESS)
+        as_of = facts["offset"]
+        if command.roll_forward is not None and undone is not None:
+            as_of = roll_access_forward(context, access, as_of, undone, look)
         compared = access.compare()
         progress.step(accepted.id, NAME)
         _name(access, events["newest"])
@@ -109,8 +113,8 @@ def _preview(context: RestoreContext, accepted: AcceptedPreview) -> dict[str, An
         "archive": facts,
         "offset": facts["offset"],
         "events": events,
-        # The rows of the archive itself: what a roll-forward would change of them is not here.
-        "access": {"as_of_offset": facts["offset"]} | compared,
+        # Where the way of a roll-forward is not known it is that of the archive.
+        "access": {"as_of_offset": as_of} | compared,
     }
 
 
@@ -120,31 +124,34 @@ def _events(
     wanted: RollForward | None,
     newest: int,
     look: Look,
-) -> dict[str, Any]:
-    """Return what would be undone on the log, or why that cannot be said.
+) -> tuple[dict[str, Any], Undone | None]:
+    """Return what would be undone on the log, or why that cannot be said, and the way there.
 
     Raises RollForwardRange.
     """
     try:
         with present_log(context, None, look) as known:
-            return {"counted": True, "reason": None} | _counted(known, facts, wanted, newest)
+            counted, undone = _counted(known, facts, wanted, newest)
+            return {"counted": True, "reason": None} | counted, undone
     except _UNCOUNTED as error:
         reason = {"code": error.code, "message": error.message}
-        return {"counted": False, "reason": reason, "to": None, "total": None, "newest": []}
+        shown = {"counted": False, "reason": reason, "to": None, "total": None, "newest": []}
+        return shown, None
 
 
 def _counted(
     known: PresentLog, facts: dict[str, Any], wanted: RollForward | None, newest: int
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Undone]:
     known.check_same(facts)
     base = Base(facts["offset"], facts["source_epoch"])
     target = base.offset if wanted is None else known.target_of(base.offset, wanted)
     undone = find_undone(known, base, target)
-    return (
+    counted = (
         {"to": target, "log_end": known.end}
         | undone.as_json()
         | {"newest": newest_undone(known, undone, newest)}
     )
+    return counted, undone
 
 
 def _name(access: ArchivedAccess, events: list[dict[str, Any]]) -> None:

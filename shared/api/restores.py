@@ -414,7 +414,10 @@ class UndoneEvents(TypedDict):
 
 
 class ComparedAccess(TypedDict):
-    """The access that would come back and that would go, against the instance as it is."""
+    """The access that would come back and that would go, against the instance as it is.
+
+    ``as_of_offset`` is where the roll-forward ends; without one, the backup's offset.
+    """
 
     as_of_offset: int
     returning: dict[str, Named]

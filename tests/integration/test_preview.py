@@ -190,6 +190,61 @@ def test_it_follows_the_restores_on_the_way(live: Live) -> None:
     assert into["total"] == 1
 
 
+def test_with_a_roll_forward_the_access_is_that_of_where_it_ends(
+    live: Live,
+) -> None:
+    quitter, dozer = uuid4(), uuid4()
+    append(
+        live,
+        *(ie.UserCreated(id=user, username=name, display_name=name, email=f"{name}@example.org")
+          for user, name in ((quitter, "quitter"), (dozer, "dozer"))),
+    )  # fmt: skip
+    backup, key = live.backup()
+    hired, role, bound = uuid4(), uuid4(), uuid4()
+    append(
+        live,
+        ie.UserCreated(id=hired, username="hired", display_name="h", email="h@example.org",
+                       password_hash="argon2-of-the-hired"),
+        ie.RoleCreated(id=role, name="later role", permissions=("read",)),
+        ie.RolePermissionGranted(id=role, permission="write"),
+        ie.RoleBindingCreated(id=bound, role_id=role, user_id=hired, scope_kind="instance"),
+        # What contradicts the state gives nobody anything.
+        ie.RoleBindingCreated(id=uuid4(), role_id=uuid4(), user_id=hired, scope_kind="instance"),
+        ie.UserDeleted(id=quitter),
+    )  # fmt: skip
+    middle = live.position().position
+    append(
+        live,
+        ie.RoleBindingRemoved(id=bound),
+        ie.RolePermissionRevoked(id=role, permission="write"),
+        ie.UserDeleted(id=hired),
+        ie.UserUpdated(id=dozer, display_name="s", email="s@example.org", enabled=False),
+    )
+    end = live.position().position
+
+    found = previewed(live, backup, key, roll_forward=middle)
+
+    assert found["access"]["as_of_offset"] == middle == found["events"]["to"]
+    # Removed behind the place that it rolls forward to, and so it comes back.
+    assert names(found, "returning", "users") == {"hired"}
+    assert names(found, "returning", "users_enabled") == {"dozer"}
+    bindings = found["access"]["returning"]["role_bindings"]["named"]
+    assert [(b["user"], b["role"]) for b in bindings] == [("hired", "later role")]
+    permissions = found["access"]["returning"]["role_permissions"]["named"]
+    assert [(p["role"], p["permission"]) for p in permissions] == [("later role", "write")]
+    # Removed before it, and so it does not.
+    assert "quitter" not in names(found, "returning", "users")
+    assert names(found, "vanishing", "users") == set()
+    assert "argon2" not in json.dumps(found)
+    to_the_end = previewed(live, backup, key, roll_forward="latest")["access"]
+    assert to_the_end["as_of_offset"] >= end
+    for side in ("returning", "vanishing"):
+        assert not any(entry["count"] for entry in to_the_end[side].values()), to_the_end
+    at_the_backup = previewed(live, backup, key)["access"]
+    assert at_the_backup["as_of_offset"] == backup["offset"]
+    assert {row["username"] for row in at_the_backup["returning"]["users"]["named"]} == {"quitter"}
+
+
 def test_a_place_between_two_restores_is_found_by_reading_once_more(live: Live) -> None:
     first, first_key = live.backup()
     live.add_project("kept by the roll-forward")
