@@ -62,6 +62,10 @@ def tell_restored(restore: Mapping[str, Any]) -> None:
             f"Written behind the fence, and void: {restore['voided']['total']:,} events; "
             f"secryn restore voided {restore['restore_id']}"
         )
+    if restore.get("voided_fault"):
+        typer.echo(
+            f"What was written behind the fence cannot be counted: {restore['voided_fault']}"
+        )
     typer.echo(
         "Until the window is over: secryn restore undo --instance ID "
         f"[--token-file {restore['receipt_file']}]"

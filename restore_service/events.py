@@ -28,6 +28,7 @@ NOTICE_OVER = PREFIX + "notice_over.v1"
 UNDONE = PREFIX + "undone.v1"
 KEPT_SHORT = PREFIX + "kept_short.v1"
 STRAY_DROPPED = PREFIX + "stray_dropped.v1"
+VOIDED_COUNTED = PREFIX + "voided_counted.v1"
 PREVIOUS_DROPPED = PREFIX + "previous_dropped.v1"
 APPROVED = between.RESTORE_APPROVED
 START_REQUESTED = PREFIX + "start_requested.v1"
@@ -58,6 +59,7 @@ _SHOWN = {
     UNDONE: ("undone_by",),
     KEPT_SHORT: ("kept",),
     COMPLETED: ("duration_s", "voided"),
+    VOIDED_COUNTED: ("voided", "voided_fault"),
     ABORTED: ("error",),
     FAILED: ("error",),
     CANCELLED: ("error",),

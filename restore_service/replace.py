@@ -13,6 +13,7 @@ import structlog
 
 from restore_service import events as ev
 from restore_service.cutover import cut_over, drain_older
+from restore_service.dependents import check_dependents
 from restore_service.fence import (
     Fence,
     present_position,
@@ -21,6 +22,7 @@ from restore_service.fence import (
     wait_until_reopened,
 )
 from restore_service.handlers.finish import complete_restore
+from restore_service.rights import renew_rights
 from restore_service.run import Run, Step
 from restore_service.staging import INSTANCE, before_name
 from restore_service.unseen import Unseen, read_unseen
@@ -37,6 +39,7 @@ from shared.messages.topics import BACKUP_COMMANDS, INSTANCE_EVENTS, RESTORE_EVE
 log = structlog.get_logger(__name__)
 
 FENCE_APPENDED = CrashPoint("restore.fence.appended")
+RIGHTS_RENEWED = CrashPoint("restore.cut_over.rights")
 DECISION_OPEN = CrashPoint("restore.cut_over.uncommitted")
 DECIDED = CrashPoint("restore.cut_over.committed")
 
@@ -128,7 +131,7 @@ def replace_instance(
     """Put the schema ``candidate``, whose rows are committed, in the place of the instance.
 
     ``also`` is done in the transaction of the decision. Returns the id of the event that closes the
-    fence. Raises CutoverBlocked, Cancelled.
+    fence. Raises CutoverBlocked, Cancelled, DependentObjects.
     """
     context, settings = run.context, run.context.settings.restore
     closing = NewEvent(Restored.TYPE, restored.model_dump(mode="json"), INSTANCE_EVENTS)
@@ -149,6 +152,10 @@ def replace_instance(
         }
 
         def decide(conn: Connection) -> None:
+            # Nobody changes anything any more: what was changed since it was looked at counts.
+            check_dependents(conn, INSTANCE)
+            renew_rights(conn, INSTANCE, candidate)
+            RIGHTS_RENEWED.reach()
             decided = NewEvent(
                 ev.CUT_OVER, {"restore_id": run.id, "outcome": outcome}, RESTORE_EVENTS
             )

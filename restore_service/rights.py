@@ -46,6 +46,9 @@ SELECT DISTINCT d.defaclrole::regrole::text
 FROM pg_default_acl d JOIN pg_namespace n ON n.oid = d.defaclnamespace
 WHERE n.nspname = %s AND NOT pg_has_role(n.nspowner, d.defaclrole, 'USAGE') ORDER BY 1
 """
+_ALL = (
+    _SCHEMA_GRANTS, _TABLE_GRANTS, _COLUMN_GRANTS, _DEFAULTS, _ROW_SECURITY, _POLICIES,
+)  # fmt: skip
 _DEFAULT_KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES"}
 
 
@@ -94,6 +97,34 @@ def copy_rights(conn: Connection, source: str, target: str) -> None:
         kind = _DEFAULT_KINDS[letter]
         _default(conn, target, role=role, kind=kind, privilege=privilege, grantee=grantee)
     _copy_row_security(conn, source, target, tables)
+
+
+def renew_rights(conn: Connection, source: str, target: str) -> None:
+    """Copy the rights once more if those of ``source`` are not those of ``target`` any more.
+
+    For the moment of a cut-over, when all tables of ``source`` are locked: it is quick where nothing
+    was changed. In the caller's transaction, as the owner of ``source``.
+    """
+    owner = owner_of(conn, source)
+    if owner is None or _rights(conn, source) == _rights(conn, target):
+        return
+    conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(owner)))
+    copy_rights(conn, source, target)
+    conn.execute("SET LOCAL ROLE NONE")
+
+
+def _rights(conn: Connection, schema: str) -> list[set[tuple[Any, ...]]]:
+    """Return all that ``copy_rights`` copies, in a form in which two schemas can be compared."""
+    _look_into(conn, schema)
+    found = [
+        {tuple(map(_hashable, row)) for row in conn.execute(query, (schema,))} for query in _ALL
+    ]
+    conn.execute("SET LOCAL search_path TO DEFAULT")
+    return found
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(sorted(value)) if isinstance(value, list) else value
 
 
 def _take_back(conn: Connection, schema: str) -> None:

@@ -167,14 +167,18 @@ def page_of_voided(context: RestoreContext, restore_id: str, after: int | None, 
 def count_voided(context: RestoreContext, restore_id: str) -> Json | None:
     """Return the voided events counted, and the first listed; None when it cannot be told now."""
     try:
-        span = find_span(context, restore_id)
-        return _count(context, span)
+        return voided_of(context, restore_id)
     except SecrynError as error:
         log.warning("restore.voided_uncounted", restore_id=restore_id, code=error.code)
         return None
 
 
-def _count(context: RestoreContext, span: VoidedSpan) -> Json:
+def voided_of(context: RestoreContext, restore_id: str) -> Json:
+    """Return the voided events counted, and the first listed.
+
+    Raises as ``find_span`` and ``voided_records`` do.
+    """
+    span = find_span(context, restore_id)
     kinds: Counter[str] = Counter()
     actors: Counter[str] = Counter()
     listed: list[Json] = []

@@ -11,6 +11,7 @@ import structlog
 from restore_service import events as ev
 from restore_service.context import SERVICE, RestoreContext
 from restore_service.fence import lower_fence, present_position
+from restore_service.handlers.count_voided_late import count_voided_late
 from restore_service.handlers.expire_waiting import expire_waiting
 from restore_service.handlers.finish import (
     abort_event,
@@ -52,6 +53,7 @@ def recover_restores(context: RestoreContext, runner_lives: RunnerLives) -> None
     _end_abandoned(context, runner_lives)
     _lower_left_fence(context)
     _drop_remains(context)
+    count_voided_late(context)
 
 
 def _end_abandoned(context: RestoreContext, runner_lives: RunnerLives) -> None:

@@ -241,6 +241,8 @@ class Restore(Running):
     glass_broken: GlassBroken | None
     revoked: dict[str, Named] | None
     voided: Voided | None
+    # The code of why it can never be counted.
+    voided_fault: NotRequired[str | None]
     roll_forward: NotRequired[str | None]
     outside_window: NotRequired[str | None]
     # Of one that waits for another person:

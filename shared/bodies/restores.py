@@ -188,6 +188,14 @@ class RestoreKeptShort(OfRestore):
     kept: KeptState
 
 
+class RestoreVoidedCounted(OfRestore):
+    """What it made void, where that could not be told when it ended; or the code of why it cannot."""
+
+    TYPE: ClassVar[str] = PREFIX + "voided_counted.v1"
+    voided: Voided | None
+    voided_fault: str | None
+
+
 class PreviousDropped(OfRestore):
     """What it replaced is no longer kept."""
 

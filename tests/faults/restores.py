@@ -234,3 +234,9 @@ def assert_sound(scene: Scene, attempt: Attempt, ended: Json, rude: str, offset:
     present = offset < fence if attempt.rolls_forward and restored else not restored
     assert_digest(scene.live, attempt.replaced if restored else attempt.kept, rude, present)
     nothing_is_left(scene)
+    if restored:
+        report = eventually(
+            lambda: scene.live.services.restores.get(ended["restore_id"])["voided"],
+            "what it made void is counted",
+        )
+        assert ("rude" in report["by_actor"]) == (offset > fence and not present)
