@@ -96,18 +96,19 @@ def count_attempt(conn: Connection, attempt: Attempt, now: datetime) -> None:
             )
 
 
-def forgive(conn: Connection, attempt: Attempt) -> None:
-    """Take back what a try that was right has counted: the wait that it began, too.
+def forgive(conn: Connection, attempt: Attempt, counted_at: datetime) -> None:
+    """Take back what a try that was right has counted at ``counted_at``: the wait that it began, too.
 
-    What others have counted under the address stands.
+    What others have counted under the address stands, and so does a wait that began behind it.
     """
     conn.execute("DELETE FROM access.attempts WHERE key = %s", (attempt.own,))
     if attempt.address is not None:
-        # It found no wait there, so the one that there is now is its own.
+        # It found no wait there; where nobody was counted since, the one that there is is its own.
         conn.execute(
             "UPDATE access.attempts SET failures = greatest(failures - 1, 0), "
-            "blocked_until = NULL WHERE key = %s",
-            (attempt.address,),
+            "blocked_until = CASE WHEN last_at = %s THEN NULL ELSE blocked_until END "
+            "WHERE key = %s",
+            (counted_at, attempt.address),
         )
 
 

@@ -173,13 +173,13 @@ def _enter(access: Access, provider: Provider, flow: Flow, code: str) -> SignedI
     SignInRefused for a name that no enabled user has (nobody is made by signing in), and for a
     proof that another person has given.
     """
-    visit, attempt = present_visit(), attempt_in_flow(flow.value)
+    visit, attempt, now = present_visit(), attempt_in_flow(flow.value), access.clock.now()
     with access.transaction("counting a sign-in") as conn:
-        count_attempt(conn, attempt, access.clock.now())
+        count_attempt(conn, attempt, now)
     identity: Identity = provider.identity(flow, code)
     before = flow.session_id
     with access.transaction("signing in") as conn:
-        forgive(conn, attempt)
+        forgive(conn, attempt, now)
         person = person_named(conn, identity.username) if "\x00" not in identity.username else None
         if person is None or not person.enabled:
             raise SignInRefused("nobody here has the name that the provider gives")

@@ -66,7 +66,7 @@ def sign_in(
         g.refused_account = person.name if person is not None else None
         raise SignInRefused("the name or the password is wrong")
     with access.transaction("signing in") as conn:
-        forgive(conn, attempt)
+        forgive(conn, attempt, now)
         value, session = begin_session(access, conn, person, "password")
         known = remember(conn, device, account, access.clock.now())
         entry = AuditEntry(
@@ -113,8 +113,9 @@ def prove(access: Access, session: Session, password: str, visit: Visit) -> Sess
         )
     # Its own count: whoever guesses elsewhere holds up nobody who is signed in.
     attempt = attempt_in_session(session.session_id)
+    now = access.clock.now()
     with access.transaction("counting a proof") as conn:
-        count_attempt(conn, attempt, access.clock.now())
+        count_attempt(conn, attempt, now)
         person = person_with_id(conn, session.user_id)
         decoy = decoy_hash(conn, session.username)
     with access.gate.entered():
@@ -122,7 +123,7 @@ def prove(access: Access, session: Session, password: str, visit: Visit) -> Sess
     if not right:
         raise SignInRefused("the password is wrong")
     with access.transaction("noting a proof") as conn:
-        forgive(conn, attempt)
+        forgive(conn, attempt, now)
         proven_at = note_proof(access, conn, session)
         entry = AuditEntry(
             "session.prove", "success", session.caller.name, "session", str(session.session_id),

@@ -180,7 +180,7 @@ def test_the_door_says_the_same_to_a_wrong_name_and_a_wrong_password(
 def test_the_door_leads_nowhere_else(browser: Browser, live: Live, following: str) -> None:
     with visitor(browser, live) as stranger:
         page = stranger.see(f"/admin/sign-in?next={following}")
-        assert page.locator("input[name=next]").input_value() == "/admin/"
+        assert page.locator("input[name=next]").input_value() == "/admin/home"
 
 
 def test_who_may_only_read_sees_no_way_further(browser: Browser, live: Live) -> None:

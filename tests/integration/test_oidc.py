@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 from uuid import uuid4
 
 import pytest
+from flask import Flask, g
 from flask.testing import FlaskClient
 
 from serving.access.flow import Flow, flow_of
@@ -194,6 +195,34 @@ def test_another_person_who_signs_in_ends_the_session_before(
     assert session_of(browser)["username"] == other
     ended = doors.rows("SELECT ended_because FROM access.sessions WHERE username = %s", name)
     assert ended == [("signed_out",)]
+
+
+@pytest.mark.parametrize(
+    ("begun", "prefix", "page"),
+    [
+        (BACKUPS, "http://localhost:1/admin", "/operations?outcome=failed"),
+        (RESTORES, "/admin/restore", "/"),
+    ],
+)
+def test_the_service_that_the_provider_leads_to_sends_on_to_the_one_that_was_left(
+    doors: Doors, oidc: TestProvider, tmp_path: Path, begun: str, prefix: str, page: str
+) -> None:
+    """Both of one host, as cookies see it; the provider knows restore_service's address alone."""
+    there, provider = Flask("restore"), Provider(oidc.settings(tmp_path))
+    there.before_request(lambda: setattr(g, "correlation_id", "corr-1"))
+    ways = Ways(RESTORES, WEB)
+    there.register_blueprint(create_oidc_routes(doors.access, provider, ways, lambda _: None))
+    name, browser, at_restores = new_name(doors), doors.browser(), there.test_client()
+    for account, leads in (
+        (name, f"url={prefix}{page}"),
+        (f"stranger{uuid4().hex[:6]}", f"{prefix}/sign-in?because=access.sign_in_refused&next="),
+    ):
+        address = began(browser, f"?next={quote(begun + page)}")
+        flow = cookie_of(doors, browser, "oidc")
+        at_restores.set_cookie(flow.key, flow.value)
+        found = urlsplit(oidc.come_back(address, account))
+        answer = at_restores.get(f"{found.path}?{found.query}", headers={"Accept": "text/html"})
+        assert leads in answer.get_data(as_text=True) + answer.headers.get("Location", "")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,9 +13,11 @@ import pytest
 from argon2 import PasswordHasher
 from flask.testing import FlaskClient
 
+from serving.access.attempts import ADDRESS, attempt_of, count_attempt, forgive
 from serving.access.keeper import AccessKeeper
 from serving.access.passwords import decoy_hash, hash_password
 from serving.audit import RefusalAudit
+from shared.errors import TooManyAttempts
 from shared.secretfiles import write_secret_file
 from tests.accessing import HASHER, PASSWORD, Doors
 from tests.plugins.postgres import TestPostgres
@@ -343,6 +346,20 @@ def test_an_address_waits_from_its_fiftieth_failure_on_and_at_most_a_minute(door
         assert new.post("/api/v1/session", json=doors.credentials(name)).status_code == 201
     assert stranger.post("/api/v1/session", json=doors.credentials(new_name())).status_code == 401
     assert stranger.post("/api/v1/session", json=doors.credentials(new_name())).status_code == 429
+
+
+def test_who_is_right_takes_back_no_wait_that_began_behind_it(doors: Doors) -> None:
+    mine, theirs = (attempt_of(f"user:{new_name()}", "198.51.100.47") for _ in range(2))
+    with doors.access.transaction("a test") as conn:
+        began = doors.clock.now()
+        for number in range(ADDRESS.free - 2):
+            count_attempt(conn, attempt_of(f"user:{number}", "198.51.100.47"), began)
+        count_attempt(conn, mine, began)
+        later = began + timedelta(seconds=0.1)
+        count_attempt(conn, theirs, later)
+        forgive(conn, mine, began)
+        with pytest.raises(TooManyAttempts):
+            count_attempt(conn, mine, later)
 
 
 def test_a_browser_that_somebody_signed_in_from_before_is_not_held_up(doors: Doors) -> None:
