@@ -96,10 +96,13 @@ def test_who_creates_sees_the_backup_it_made_and_no_other(
     headers, command_id = house.session("create"), str(uuid4())
     client = house.apps["backup"].test_client(use_cookies=False)
     form = {"command_id": command_id, "reason": "mine"}
+    new = client.get("/admin/backups/new", headers=headers).get_data(as_text=True)
+    assert 'href="/admin/backups"' not in new, "it may not see that page"
     made = client.post("/admin/backups", data=form, headers=headers)
     where = made.headers["Location"]
     page = client.get(where, headers=headers)
     assert (page.status_code, "mine" in page.get_data(as_text=True)) == (200, True)
+    assert 'href="/admin/backups"' not in page.get_data(as_text=True)
     assert client.get(f"{where}/progress", headers=headers).status_code == 200
     backup_id = where.rpartition("/")[2]
     shown = client.get(f"/api/v1/backups/{backup_id}", headers=headers)
