@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from restore_service import events as ev
 from restore_service.context import Accepted, RestoreContext
+from restore_service.events import stream_of
+from serving.repeated import check_same
 from serving.requester import Requester
 from shared.audit import AuditEntry
 from shared.crashpoints import CrashPoint
@@ -55,10 +58,17 @@ class Request:
     terms: Callable[[Connection], Terms] = lambda _: Terms()
 
 
-def known_request(context: RestoreContext, restore_id: str) -> dict[str, Any] | None:
-    """Return the restore that an earlier copy of the same command made, if there is one."""
+def known_request(
+    context: RestoreContext, restore_id: str, command_id: UUID, asked: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return the restore that an earlier copy of the same command made, if there is one.
+
+    Raises CommandReused where that one asked for something else.
+    """
     with context.transaction("looking for the restore") as conn:
-        if context.history.exists(conn, restore_id):
+        stored = context.store.read_stream(conn, stream_of(restore_id))
+        if stored:
+            check_same(command_id, stored[0].data, asked)
             return context.history.get(conn, restore_id)
     return None
 

@@ -140,6 +140,12 @@ class UploadTooLarge(UsageError):
     http_status = 413
 
 
+class CommandReused(UsageError):
+    code = "command.reused"
+    hint = "Send what you ask for now under an id, or an Idempotency-Key, of its own."
+    http_status = 422
+
+
 class AccessError(SecrynError):
     code = "access.denied"
     hint = "Ask an administrator for the named permission."

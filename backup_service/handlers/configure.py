@@ -22,6 +22,7 @@ from backup_service.configuration.reading import (
 from backup_service.context import BackupContext
 from backup_service.retention.judging import check_leaves_something
 from backup_service.retention.policy import RetentionPolicy
+from serving.repeated import check_same
 from serving.requester import Requester
 from shared.archive.age import recipient_fingerprint
 from shared.audit import AuditEntry
@@ -57,7 +58,7 @@ def configure(
 
     Waits up to ``wait_s`` until the store has it. Raises AccessError, ConfigurationChanged when it
     is not what ``if_match`` says, ChangeOnItsWay, RestoreInProgress, StoreBehind, EpochChanged,
-    FenceOpen, UnavailableError.
+    FenceOpen, CommandReused, UnavailableError.
     """
     requester.require("configure")
     model = type(command.value)
@@ -71,6 +72,10 @@ def configure(
                 check_leaves_something(context, conn, command.value)
             decided = _append(context, conn, command, now, requester)
             DECIDED.reach()
+        else:
+            digest = digest_of(command.value.as_json())
+            asked = {"name": model.SHORT, "digest": digest, "reason": command.reason}
+            check_same(command.command_id, decided.data, asked)
     TOLD.reach()
     if wait_s > 0:
         _wait(context, decided, wait_s)

@@ -8,8 +8,11 @@ from typing import Any
 from backup_service import events as ev
 from backup_service.commands import CreateBackup
 from backup_service.context import BackupContext
+from backup_service.events import stream_of
 from backup_service.snapshot.guard import open_fence
+from serving.repeated import check_same
 from serving.requester import Requester
+from shared.archive.age import recipient_fingerprint
 from shared.audit import AuditEntry
 from shared.bodies.commands import CancelRunning
 from shared.crashpoints import CrashPoint
@@ -42,7 +45,10 @@ def request_named(
     """Store a request whose recipients somebody with the right to has named; as ``request_backup``."""
     backup_id = command.backup_id
     with postgres_faults("storing the request"), context.pool.connection() as conn:
-        if not context.history.exists(conn, backup_id):
+        if stored := context.store.read_stream(conn, stream_of(backup_id)):
+            fingerprints = [recipient_fingerprint(each) for each in command.recipients]
+            check_same(command.command_id, stored[0].data, _asked(command, fingerprints))
+        else:
             _check_fence(conn, command)
             # Where the same command came in twice at once, the other copy stored it.
             with suppress(ConcurrencyConflict), conn.transaction():
@@ -69,10 +75,7 @@ def store_request(
         "backup_id": str(backup_id),
         "command_id": str(command.command_id),
         "instance_id": str(context.settings.place.instance_id),
-        "reason": command.reason,
-        "recipient_fingerprints": fingerprints,
-        "at_position": command.at_position,
-        "wait_for_restore": command.wait_for_restore,
+        **_asked(command, fingerprints),
         "trigger": trigger,
     }
     requested = NewEvent(ev.REQUESTED, data, BACKUP_EVENTS)
@@ -83,6 +86,16 @@ def store_request(
         requester.source, message=command.reason,
     )  # fmt: skip
     context.audit.record(conn, entry, requester.correlation_id)
+
+
+def _asked(command: CreateBackup, fingerprints: list[str]) -> dict[str, Any]:
+    """Return what a copy of the command has to ask for, too."""
+    return {
+        "reason": command.reason,
+        "recipient_fingerprints": fingerprints,
+        "at_position": command.at_position,
+        "wait_for_restore": command.wait_for_restore,
+    }
 
 
 def _check_fence(conn: Connection, command: CreateBackup) -> None:

@@ -6,9 +6,11 @@ from contextlib import suppress
 from typing import Any
 
 from restore_service.checks import check_source, check_target
-from restore_service.commands import RehearseRestore
+from restore_service.commands import RehearsalTask, RehearseRestore
 from restore_service.context import AcceptedRehearsal, RestoreContext
 from restore_service.rehearsal import events as ev
+from restore_service.rehearsal.events import stream_of
+from serving.repeated import check_same
 from serving.requester import Requester
 from shared.archive.age import recipient_fingerprint
 from shared.audit import AuditEntry
@@ -27,12 +29,13 @@ def request_rehearsal(
     """Store the request and return the rehearsal as it stands; a repeated command changes nothing.
 
     Raises AccessError, TargetMismatch, SealedKeyRefused, KeyMalformed, BackupNotFound,
-    RehearsalInProgress.
+    RehearsalInProgress, CommandReused.
     """
     requester.require("restore")
     rehearsal_id = str(command.rehearsal_id)
     with context.transaction("looking for the rehearsal") as conn:
-        if context.rehearsals.exists(conn, rehearsal_id):
+        if stored := context.store.read_stream(conn, stream_of(rehearsal_id)):
+            check_same(command.command_id, stored[0].data, _asked(command))
             return context.rehearsals.get(conn, rehearsal_id)
     check_target(context, command)
     upload_sha256 = check_source(context, command)
@@ -90,6 +93,15 @@ def _facts(context: RestoreContext, accepted: AcceptedRehearsal) -> dict[str, An
     return {
         "rehearsal_id": str(command.rehearsal_id),
         "command_id": str(command.command_id),
+        **_asked(command),
+        "key_fingerprint": recipient_fingerprint(recipient.encode()),
+        "runner": context.runner,
+    }
+
+
+def _asked(command: RehearsalTask) -> dict[str, Any]:
+    """Return what a copy of the command has to ask for, too."""
+    return {
         "target_instance_id": str(command.target_instance_id),
         "backup_id": _text(command.backup_id),
         "upload_id": _text(command.upload_id),
@@ -97,8 +109,6 @@ def _facts(context: RestoreContext, accepted: AcceptedRehearsal) -> dict[str, An
         "roll_forward": _text(command.roll_forward),
         "fold_log": command.fold_log,
         "reason": command.reason,
-        "key_fingerprint": recipient_fingerprint(recipient.encode()),
-        "runner": context.runner,
     }
 
 

@@ -30,17 +30,12 @@ def request_restore(
     Where the policy asks for an approval it waits, and the key is forgotten.
 
     Raises AccessError, TargetMismatch, SealedKeyRefused, KeyMalformed, BackupNotFound,
-    RestoreInProgress, OutsideWindow, TooFewApprovers.
+    RestoreInProgress, OutsideWindow, TooFewApprovers, CommandReused.
     """
     requester.require("restore")
     check_glass(command, requester)
     restore_id = str(command.restore_id)
-    if (known := known_request(context, restore_id)) is not None:
-        return known
-    check_target(context, command)
-    upload_sha256 = check_source(context, command)
-    key = context.recipients.unseal(command, upload_sha256)
-    data = {
+    asked = {
         "kind": "restore",
         "restore_id": restore_id,
         "command_id": str(command.command_id),
@@ -52,6 +47,13 @@ def request_restore(
         "outside_window": command.outside_window,
         "running_backup": command.running_backup,
         "revoke_returning": command.revoke_returning,
+    }
+    if (known := known_request(context, restore_id, command.command_id, asked)) is not None:
+        return known
+    check_target(context, command)
+    upload_sha256 = check_source(context, command)
+    key = context.recipients.unseal(command, upload_sha256)
+    data = asked | {
         "key_fingerprint": fingerprint_of(key),
         "receipt_sha256": command.receipt_sha256,
         "runner": context.runner,

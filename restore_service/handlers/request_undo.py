@@ -17,25 +17,30 @@ def request_undo(
 ) -> dict[str, Any]:
     """Store the request and return the undo as it stands; a repeated command changes nothing.
 
-    Raises AccessError, TargetMismatch, NotUndoable, RestoreNotFound, RestoreInProgress.
+    Raises AccessError, TargetMismatch, NotUndoable, RestoreNotFound, RestoreInProgress,
+    CommandReused.
     """
     if "undo_one" not in requester.permissions:
         requester.require("restore")
     undo_id = str(command.undo_id)
-    if (known := known_request(context, undo_id)) is not None:
+    asked = {
+        "kind": "undo",
+        "target_instance_id": str(command.target_instance_id),
+        "reason": command.reason,
+    }
+    if command.restore_id is not None:
+        asked["undo_of"] = str(command.restore_id)
+    if (known := known_request(context, undo_id, command.command_id, asked)) is not None:
         return known
     check_target(context, command)
     with context.transaction("looking for the last restore") as conn:
         undone = find_undoable(context, conn, command.restore_id)
-    data = {
-        "kind": "undo",
+    data = asked | {
         "restore_id": undo_id,
         "command_id": str(command.command_id),
-        "target_instance_id": str(command.target_instance_id),
         "undo_of": undone.restore_id,
         "backup_id": undone.facts["backup_id"],
         "upload_id": None,
-        "reason": command.reason,
         "key_fingerprint": None,
         "receipt_sha256": command.receipt_sha256,
         "runner": context.runner,

@@ -22,6 +22,7 @@ from deploy.embedded.folder import open_state
 from shared.archive.keyfile import KeyFile
 from shared.archive.reader import open_archive
 from shared.errors import (
+    CommandReused,
     ConfigurationChanged,
     PartialScope,
     PreconditionMissing,
@@ -36,6 +37,9 @@ from tests.plugins.live import Json, Live
 BackupsFolder = Callable[[], list[str]]
 
 
+REASON = "asked for more than once"
+
+
 @pytest.fixture
 def objects(live: Live) -> Callable[[], list[str]]:
     """Return what lies in the storage."""
@@ -43,11 +47,11 @@ def objects(live: Live) -> Callable[[], list[str]]:
 
 
 def by_http(live: Live, command_id: str) -> None:
-    live.services.backups.create("by HTTP", command_id=command_id)
+    live.services.backups.create(REASON, command_id=command_id)
 
 
 def by_kafka(live: Live, command_id: str) -> None:
-    live.command(BACKUP_COMMANDS, CREATE_BACKUP, {"command_id": command_id, "reason": "by Kafka"})
+    live.command(BACKUP_COMMANDS, CREATE_BACKUP, {"command_id": command_id, "reason": REASON})
 
 
 @pytest.mark.parametrize("ask", [by_http, by_kafka])
@@ -59,11 +63,20 @@ def test_a_command_makes_one_proven_backup_however_often_it_comes(
         ask(live, command_id)
     (created,) = live.events_about(BACKUP_EVENTS, ev.CREATED, _backup_of(live, command_id))
     ask(live, command_id)
-    answered = live.services.backups.create("again", command_id=command_id)
+    answered = live.services.backups.create(REASON, command_id=command_id)
     assert answered["state"] == "created"
     assert answered["backup_id"] == created["backup_id"]
     asked = live.events_about(BACKUP_EVENTS, ev.REQUESTED, command_id)
     assert len(asked) == 1
+
+
+def test_another_command_under_the_id_of_an_earlier_one_is_refused(live: Live) -> None:
+    command_id = str(uuid4())
+    asked = live.services.backups.create(REASON, command_id=command_id)
+    for reason, at_position in (("another", False), (REASON, True)):
+        with pytest.raises(CommandReused, match="came before"):
+            live.services.backups.create(reason, command_id=command_id, at_position=at_position)
+    assert live.services.backups.wait(asked["backup_id"])["reason"] == REASON
 
 
 def _backup_of(live: Live, command_id: str) -> str:
@@ -348,6 +361,10 @@ def test_a_standing_setting_is_changed_with_its_etag_alone(live: Live) -> None:
         connection.call("PUT", path, body)
     changed = connection.call("PUT", path, body, if_match=now["etag"])
     assert (changed["value"], changed["changed_by"]) == ({"within_s": 86_400}, "operator")
+    assert connection.call("PUT", path, body, if_match=changed["etag"]) == changed
+    with pytest.raises(CommandReused):
+        other: Json = body | {"value": {"within_s": 172_800}}
+        connection.call("PUT", path, other, if_match=changed["etag"])
     with pytest.raises(ConfigurationChanged):
         again: Json = body | {"command_id": str(uuid4())}
         connection.call("PUT", path, again, if_match=now["etag"])

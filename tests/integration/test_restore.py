@@ -123,6 +123,14 @@ def test_a_command_over_kafka_restores_once_however_often_it_comes(live: Live) -
     live.command(RESTORE_COMMANDS, RESTORE_INSTANCE, command)
     eventually(lambda: _consumed(live), "the command came again")
     assert live.position().epoch == epoch
+    live.command(RESTORE_COMMANDS, RESTORE_INSTANCE, command | {"reason": "another"})
+
+    def refused() -> list[str]:
+        told = [e.data for e in live.messages(RESTORE_EVENTS) if e.type == ev.REJECTED]
+        named = [data for data in told if command["command_id"].encode() in data]
+        return [json.loads(data)["code"] for data in named]
+
+    assert eventually(refused, "another command under its id is refused") == ["command.reused"]
     assert len(live.events_about(INSTANCE_EVENTS, Restored.TYPE, restore_id)) == 1
     assert live.digest() == backup["digest"]
 
