@@ -118,6 +118,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "lost" in metafunc.fixturenames:
         cases = [(point, lost) for point in POINTS for lost in LOST]
         metafunc.parametrize(("point", "lost"), some_or_every(metafunc.config, cases))
+    if "holding" in metafunc.fixturenames:
+        metafunc.parametrize("holding", some_or_every(metafunc.config, HOLDING))
 
 
 def test_nothing_of_a_paused_process_gets_through_after_another_recovered(
@@ -157,19 +159,18 @@ def test_nothing_of_a_paused_process_gets_through_after_another_recovered(
 
 
 # Where the first one has the staging schema in an open transaction, and where it has the store's tables.
-HOLDING: Final = ["restore.load.uncommitted", "restore.cut_over.uncommitted"]
+HOLDING: Final = ["restore.cut_over.uncommitted", "restore.load.uncommitted"]
 
 
-@pytest.mark.parametrize("point", HOLDING)
 def test_a_process_that_stands_still_is_taken_over_and_holds_nothing_up(
-    scene: Scene, point: str
+    scene: Scene, holding: str
 ) -> None:
     crashing, live = scene.crashing, scene.live
-    live.add_project(f"kept {point}")
+    live.add_project(f"kept {holding}")
     attempt = scene.attempt()
-    crashing.points.arm(point)
+    crashing.points.arm(holding)
     scene.ask()
-    crashing.points.wait(point)
+    crashing.points.wait(holding)
     paused = crashing.pids()["restore"]
     with second_process(scene):
         os.kill(paused, signal.SIGSTOP)
