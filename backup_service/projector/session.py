@@ -172,25 +172,21 @@ class Session:
         """
         stretches = self._way_past(closed)
         if stretches is None:
-            raise Halt(
-                Stopped(
-                    NeedsArchive.code,
-                    closed.offset,
-                    f"the log alone does not lead past restore {closed.event.restore_id}, "
-                    f"which came from backup {closed.event.backup_id}",
-                    NeedsArchive.hint,
-                    backup_id=str(closed.event.backup_id),
-                )
-            )
+            raise Halt(_needs_archive(closed))
         log.warning("projector.rebuilding", **_fence_facts(closed.fence))
-        self._store.rebuild(
-            lambda conn, schema: replay(
-                conn, schema, self._reader, self._issuers, stretches, on_progress=self._live_on
-            ),
-            Advance(closed.offset + 1, (announced.offset, announced.event_id)),
-            epoch=closed.event.epoch,
-            highest_fence_no=self._tracker.highest_fence_no,
-        )
+        try:
+            self._store.rebuild(
+                lambda conn, schema: replay(
+                    conn, schema, self._reader, self._issuers, stretches, on_progress=self._live_on
+                ),
+                Advance(closed.offset + 1, (announced.offset, announced.event_id)),
+                epoch=closed.event.epoch,
+                highest_fence_no=self._tracker.highest_fence_no,
+            )
+        except (MessageUnreadable, psycopg.DataError, psycopg.IntegrityError) as error:
+            # An event on the way that was skipped by hand, say: the backup was made without it.
+            log.warning("projector.not_rebuilt", error=type(error).__name__)
+            raise Halt(_needs_archive(closed)) from error
 
     def _way_past(self, closed: ClosedRestored) -> list[Stretch] | None:
         behind, position = closed.offset + 1, self._store.position
@@ -233,6 +229,17 @@ class Session:
         position = self._store.position
         state = "fenced" if position.fenced else "following"
         self._status.follow(state, position, high_watermark)
+
+
+def _needs_archive(closed: ClosedRestored) -> Stopped:
+    return Stopped(
+        NeedsArchive.code,
+        closed.offset,
+        f"the log alone does not lead past restore {closed.event.restore_id}, "
+        f"which came from backup {closed.event.backup_id}",
+        NeedsArchive.hint,
+        backup_id=str(closed.event.backup_id),
+    )
 
 
 def _fence_facts(fence: Fence) -> dict[str, object]:

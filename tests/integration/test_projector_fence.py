@@ -14,8 +14,8 @@ import pytest
 from backup_service.projector.faults import StoreMoved
 from backup_service.projector.store import Advance, Store
 from shared.errors import NeedsArchive
-from shared.instance.events import ProjectCreated, RestoreAborted, Restored, encode
-from shared.instance.position import LogPosition
+from shared.instance.events import LogSource, ProjectCreated, RestoreAborted, Restored, encode
+from shared.instance.position import LogPosition, write_position
 from shared.messages import CloudEvent, SigningKey
 from tests.plugins.instance import TestInstance, eventually
 from tests.plugins.postgres import TestPostgres
@@ -186,6 +186,42 @@ def test_a_rebuild_from_nothing_names_the_backup_it_needs(
         assert stopped.as_dict()["needs_archive"] == str(backup)
     # It waits at the fence: a restore can take it from there.
     assert instance.position(fresh).position == fence + 1
+
+
+def test_a_way_past_a_restore_over_an_event_that_was_skipped_by_hand_needs_the_backup(
+    instance: TestInstance,
+) -> None:
+    backup, restore = uuid4(), uuid4()
+    with instance.projector() as projector:
+        rude(instance, "before")
+        poison = instance.send(CloudEvent(type="x", source="/x", data=b"nonsense").to_kafka())
+        projector.wait_stopped()
+        behind = rude(instance, "behind")
+        fence = instance.started(1, restore)
+        row = instance.position()
+        source = LogSource(
+            cluster_id=str(row.cluster_id), topic_id=str(row.topic_id), snapshot_offset=0,
+            position=behind + 1,
+        )  # fmt: skip
+        end = instance.announce(
+            Restored(
+                restore_id=restore, fence_no=1, fence_offset=fence, epoch=2, backup_id=backup,
+                source=source,
+            )
+        )  # fmt: skip
+        with psycopg.connect(instance.dsn) as conn:
+            write_position(conn, replace(instance.position(), position=poison + 1))
+
+        def needs_archive() -> bool:
+            stopped = projector.now.stopped
+            return stopped is not None and stopped.code == NeedsArchive.code
+
+        eventually(needs_archive, "it names the backup")
+        stopped = projector.now.stopped
+        assert stopped is not None
+        assert (stopped.offset, stopped.as_dict()["needs_archive"]) == (end, str(backup))
+    # What was there is still there: a rebuild is all or nothing.
+    assert names(instance) == ["before", "behind"]
 
 
 def test_a_poisoned_event_behind_the_fence_is_in_nobody_s_way(instance: TestInstance) -> None:
