@@ -16,7 +16,7 @@ from backup_service.handlers.apply_retention import (
     show_run,
 )
 from backup_service.retention.policy import RetentionPolicy
-from serving.api import command_body, operation
+from serving.api import LOCATION, accepted, command_body, operation
 from serving.caller import requires
 from serving.requester import http_requester, json_body
 from shared.api.retention import RetentionPreview, RetentionRun
@@ -55,11 +55,13 @@ def create_retention_routes(context: BackupContext) -> Blueprint:
         idempotent="command_id",
         answer=RetentionRun,
         status=202,
+        headers=LOCATION,
     )
     @requires("delete", proven=True)
-    def run() -> tuple[Response, int]:
+    def run() -> Response:
         command = parse_command(RunRetention, command_body())
-        return jsonify(request_retention(context, command, http_requester())), 202
+        asked = request_retention(context, command, http_requester())
+        return accepted(asked, f"/api/v1/retention/runs/{asked['run_id']}")
 
     @routes.get("/runs/<run_id>")
     @operation("One run of retention", answer=RetentionRun, problems=(RetentionRunNotFound,))

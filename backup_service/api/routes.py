@@ -24,7 +24,7 @@ from backup_service.history.query import PAGE_MAX, HistoryQuery
 from backup_service.history.table import csv_lines
 from backup_service.instance_view import digest_instance, show_instance, show_status
 from backup_service.protection import recovery_point
-from serving.api import accepted, command_body, operation, query
+from serving.api import LOCATION, accepted, command_body, operation, query
 from serving.api.download import GIVES, TAKES, StoredObject, send_object
 from serving.caller import requires
 from serving.requester import http_requester
@@ -53,8 +53,6 @@ from shared.errors import (
     RestoreInProgress,
     WatchersBusy,
 )
-
-LOCATION = {"Location": "Where to watch what becomes of it."}
 
 
 def create_routes(context: BackupContext, board: WatchBoard) -> Blueprint:

@@ -25,7 +25,7 @@ from restore_service.handlers.request_undo import request_undo
 from restore_service.recipient.publish import publish_recipient
 from restore_service.space import measure_space
 from restore_service.voided import page_of_voided
-from serving.api import accepted, command_body, operation, query
+from serving.api import LOCATION, accepted, command_body, operation, query
 from serving.caller import current_caller, requires
 from serving.requester import http_requester
 from serving.watching import EVENT_STREAM, WaitQuery, WatchBoard, Watched, follow, show
@@ -61,7 +61,6 @@ from shared.errors import (
 )
 
 RESTORES = "/api/v1/restores"
-LOCATION = {"Location": "Where to watch what becomes of it."}
 
 
 class VoidedQuery(PageQuery):

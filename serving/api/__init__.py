@@ -1,7 +1,15 @@
 """How a route of ``/api/v1`` is declared, and the OpenAPI document that its declarations make."""
 
-from serving.api.commands import accepted, command_body
+from serving.api.commands import LOCATION, accepted, command_body
 from serving.api.document import serve_document
 from serving.api.operation import Operation, operation, query
 
-__all__ = ["Operation", "accepted", "command_body", "operation", "query", "serve_document"]
+__all__ = [
+    "LOCATION",
+    "Operation",
+    "accepted",
+    "command_body",
+    "operation",
+    "query",
+    "serve_document",
+]

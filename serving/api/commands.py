@@ -57,6 +57,10 @@ def _identity(key: str) -> str:
         return str(uuid5(_KEYS, about))
 
 
+# The header of an answer that says 202.
+LOCATION: Final = {"Location": "Where to watch what becomes of it."}
+
+
 def accepted(document: dict[str, Any], location: str) -> Response:
     """Answer 202 with the document, and where to watch what becomes of it."""
     response = jsonify(document)
