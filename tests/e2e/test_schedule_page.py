@@ -154,7 +154,7 @@ def test_a_held_backup_says_so_and_the_history_finds_it(admin: Visitor, live: Li
     page.locator("#hold-reason").fill("for the auditors")
     page.get_by_role("button", name="Hold it").click()
     kept = page.locator("#kept")
-    assert kept.get_by_text("for the auditors").is_visible()
+    kept.get_by_text("for the auditors").wait_for()
     admin.check()
     page = admin.see("/admin/backups")
     page.get_by_label("State").select_option("created")
