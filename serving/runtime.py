@@ -16,6 +16,7 @@ from cheroot.ssl.builtin import BuiltinSSLAdapter
 
 from serving.proxies import TrustedProxies
 from serving.server import BoundedConnection
+from shared.collector import settle_collector
 from shared.errors import StackUnsupportedServer, UnknownSetting
 from shared.secretfiles import read_secret_file
 from shared.settings import HttpSettings
@@ -85,6 +86,7 @@ class ServiceRuntime:
         signal.signal(signal.SIGINT, self._on_signal)
         server = build_server(self.name, app, http)
         server.prepare()
+        settle_collector()
         for worker in [*self._last_workers, *self._workers]:
             if worker.ident is None:
                 worker.start()

@@ -30,7 +30,7 @@ ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType(
 ANNOUNCE_ADOPTION: Final = "announce_adoption"
 # What it takes to sign each.
 _SIGNED: Final = {cls.TYPE: ANNOUNCE for cls in FENCE_EVENTS} | {LogAdopted.TYPE: ANNOUNCE_ADOPTION}
-_SIGNED_BYTES: Final = frozenset(name.encode("ascii") for name in _SIGNED)
+_SIGNED_HEADERS: Final = frozenset(("ce_type", name.encode("ascii")) for name in _SIGNED)
 _MAX_EPOCH_DIGITS: Final = 10
 _MAX_ACTOR_CHARS: Final = 255
 
@@ -77,13 +77,18 @@ def read_record(
     )
 
 
+def may_announce(record: Record) -> bool:
+    """Tell whether ``read_announced`` has to look at ``record``, by its headers alone."""
+    return not _SIGNED_HEADERS.isdisjoint(record.headers)
+
+
 def read_announced(record: Record, issuers: IssuerRegistry) -> Announced | None:
     """Return the restore event or the log adoption that ``record`` carries; None for all others.
 
     Reads no body but that of a genuine one: behind a fence nothing else matters. Raises
     MessageUnreadable when a signed one cannot be decoded.
     """
-    if not any(name == "ce_type" and raw in _SIGNED_BYTES for name, raw in record.headers):
+    if not may_announce(record):
         return None
     try:
         message = CloudEvent.from_kafka(record)

@@ -15,7 +15,7 @@ from shared.errors import LogGap, MessageUnreadable
 from shared.instance.events import LogAdopted
 from shared.instance.fold import LoggedEvent
 from shared.instance.history import ClosedAborted, ClosedRestored, FenceTracker, Opened
-from shared.instance.reading import Announced, Skipped, read_announced, read_record
+from shared.instance.reading import Announced, Skipped, may_announce, read_announced, read_record
 from shared.instance.retrace import Span, Stretch
 from shared.instance.store import apply_batch
 from shared.kafka import LogReader, Record
@@ -71,8 +71,10 @@ def read_spans(
         on_progress(batch.next_offset)
         for record in batch.records:
             announced = None
-            with suppress(MessageUnreadable):
-                announced = read_announced(record, issuers)
+            # Asked for each of perhaps millions, of which a handful is one.
+            if may_announce(record):
+                with suppress(MessageUnreadable):
+                    announced = read_announced(record, issuers)
             if announced is not None:
                 _see(tracker, spans, announced)
             if watcher is not None:

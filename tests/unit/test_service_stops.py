@@ -12,7 +12,7 @@ import pytest
 
 # A process with one worker whose work in hand ends as its argument says.
 _SERVICE: Final = """
-import sys, threading
+import gc, sys, threading
 from flask import Flask
 from serving import runtime as module
 from shared.settings import HttpSettings
@@ -23,6 +23,7 @@ service = module.ServiceRuntime("test")
 def work(stop):
     print("working", flush=True)
     stop.wait()
+    assert gc.get_freeze_count() > 10_000, "what stays is out of every collection"
     if sys.argv[1] == "given back":
         service.give_up.wait()
         print("given back", flush=True)
