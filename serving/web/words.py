@@ -67,10 +67,16 @@ def short(identity: str | None) -> str:
     return "" if identity is None else identity[:8]
 
 
+def code(value: str) -> Markup:
+    """Return a dotted code that breaks between its words alone; put it where ``words`` is set."""
+    return Markup(".<wbr>").join(value.split("."))
+
+
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "size": size,
     "count_of": count,
     "span": span,
     "moment": moment,
     "short": short,
+    "code": code,
 }
