@@ -38,6 +38,8 @@ class AcceptedPreview:
 class _Entry:
     document: dict[str, Any]
     ended_at: float | None = None
+    # Asked for; then run; then ended.
+    changes: int = 1
 
 
 @dataclass
@@ -75,6 +77,12 @@ class PreviewBoard:
             raise PreviewNotFound(f"there is no preview {preview_id}, or it is too old")
         return found
 
+    def changes(self, preview_id: str) -> int:
+        """Return how often a preview has changed by now; 0 for one that is not there."""
+        with self._lock:
+            entry = self._entries.get(preview_id)
+            return 0 if entry is None else entry.changes
+
     def take(self) -> AcceptedPreview | None:
         """Return the next one to be run, and its key: it is nowhere any more."""
         with self._lock:
@@ -83,6 +91,7 @@ class PreviewBoard:
             preview_id, accepted = self._waiting.popitem(last=False)
             entry = self._entries[preview_id]
             entry.document = entry.document | {"state": RUNNING}
+            entry.changes += 1
             return accepted
 
     def end(self, preview_id: str, result: dict[str, Any]) -> None:
@@ -90,6 +99,7 @@ class PreviewBoard:
         with self._lock:
             entry = self._entries[preview_id]
             entry.document, entry.ended_at = entry.document | result, time.monotonic()
+            entry.changes += 1
             self._entries.move_to_end(preview_id)
             self._forget_old()
 

@@ -82,7 +82,7 @@ def create_http(
     app.register_blueprint(create_administrator_routes(context, access))
     app.register_blueprint(create_routes(context, board))
     app.register_blueprint(create_hold_routes(context))
-    app.register_blueprint(create_retention_routes(context))
+    app.register_blueprint(create_retention_routes(context, board))
     app.register_blueprint(create_key_routes(context))
     app.register_blueprint(create_operation_routes(context, board))
     app.register_blueprint(create_disaster_routes(context))

@@ -13,14 +13,15 @@ from backup_service.context import BackupContext
 from backup_service.handlers.apply_retention import (
     preview_retention,
     request_retention,
-    show_run,
 )
 from backup_service.retention.policy import RetentionPolicy
-from serving.api import LOCATION, accepted, command_body, operation
+from backup_service.retention.runs import REQUESTED, stream_of
+from serving.api import LOCATION, accepted, command_body, operation, query
 from serving.caller import requires
 from serving.requester import http_requester, json_body
+from serving.watching import EVENT_STREAM, WaitQuery, WatchBoard, Watched, follow, show
 from shared.api.retention import RetentionPreview, RetentionRun
-from shared.errors import RetentionRunNotFound
+from shared.errors import RetentionRunNotFound, WatchersBusy
 
 
 class Proposed(BaseModel):
@@ -31,7 +32,7 @@ class Proposed(BaseModel):
     value: dict[str, Any]
 
 
-def create_retention_routes(context: BackupContext) -> Blueprint:
+def create_retention_routes(context: BackupContext, board: WatchBoard) -> Blueprint:
     """Return the routes below /api/v1/retention."""
     routes = Blueprint("retention", __name__, url_prefix="/api/v1/retention")
 
@@ -64,12 +65,42 @@ def create_retention_routes(context: BackupContext) -> Blueprint:
         return accepted(asked, f"/api/v1/retention/runs/{asked['run_id']}")
 
     @routes.get("/runs/<run_id>")
-    @operation("One run of retention", answer=RetentionRun, problems=(RetentionRunNotFound,))
+    @operation(
+        "One run of retention, at once or when it has changed",
+        query=WaitQuery,
+        takes_headers={"If-None-Match": "The ETag of what is known."},
+        answer=RetentionRun,
+        status=(200, 304),
+        headers={"ETag": "Another one with every change."},
+        problems=(RetentionRunNotFound,),
+    )
     @requires("read")
-    def show(run_id: str) -> Response:
-        try:
-            return jsonify(show_run(context, str(UUID(run_id))))
-        except ValueError:
-            raise RetentionRunNotFound(f"there is no run {run_id[:64]!r}") from None
+    def show_one(run_id: str) -> Response:
+        return show(board, _watched(context, run_id), query(WaitQuery).wait_s)
+
+    @routes.get("/runs/<run_id>/events")
+    @operation(
+        "One run of retention as it changes: server-sent events",
+        takes_headers={"Last-Event-ID": "The id of the last event that came."},
+        gives=EVENT_STREAM,
+        status=(200, 204),
+        problems=(RetentionRunNotFound, WatchersBusy),
+    )
+    @requires("read")
+    def watch(run_id: str) -> Response:
+        return follow(board, _watched(context, run_id))
 
     return routes
+
+
+def _watched(context: BackupContext, run_id: str) -> Watched:
+    try:
+        identity = str(UUID(run_id))
+    except ValueError:
+        raise RetentionRunNotFound(f"there is no run {run_id[:64]!r}") from None
+    return Watched(
+        stream_of(identity),
+        identity,
+        lambda conn: context.runs.get(conn, identity),
+        lambda run: run["state"] != REQUESTED,
+    )

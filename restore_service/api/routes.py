@@ -22,6 +22,7 @@ from restore_service.handlers.reapply_voided import reapply_voided
 from restore_service.handlers.request_preview import request_preview
 from restore_service.handlers.request_restore import cancel_restore, request_restore
 from restore_service.handlers.request_undo import request_undo
+from restore_service.previews import FAILED, PREVIEWED
 from restore_service.recipient.publish import publish_recipient
 from restore_service.space import measure_space
 from restore_service.voided import page_of_voided
@@ -131,11 +132,30 @@ def create_routes(context: RestoreContext, board: WatchBoard) -> Blueprint:
         return accepted(asked, f"/api/v1/previews/{asked['preview_id']}")
 
     @routes.get("/previews/<preview_id>")
-    @operation("One preview", answer=Preview, problems=(PreviewNotFound,))
+    @operation(
+        "One preview, at once or when it has changed",
+        query=WaitQuery,
+        takes_headers={"If-None-Match": "The ETag of what is known."},
+        answer=Preview,
+        status=(200, 304),
+        headers={"ETag": "Another one with every change."},
+        problems=(PreviewNotFound,),
+    )
     @requires("restore")
     def show_preview(preview_id: str) -> Response:
-        found = context.previews.get(preview_id[:64])
-        return jsonify(found | context.progress.of(found["preview_id"]))
+        return show(board, _watched_preview(context, preview_id), query(WaitQuery).wait_s)
+
+    @routes.get("/previews/<preview_id>/events")
+    @operation(
+        "One preview as it changes: server-sent events",
+        takes_headers={"Last-Event-ID": "The id of the last event that came."},
+        gives=EVENT_STREAM,
+        status=(200, 204),
+        problems=(PreviewNotFound, WatchersBusy),
+    )
+    @requires("restore")
+    def watch_preview(preview_id: str) -> Response:
+        return follow(board, _watched_preview(context, preview_id))
 
     @routes.post("/undos")
     @operation(
@@ -262,6 +282,17 @@ def _watched(context: RestoreContext, restore_id: str) -> Watched:
         identity,
         lambda conn: context.history.get(conn, identity),
         lambda restore: restore["state"] in ENDED,
+    )
+
+
+def _watched_preview(context: RestoreContext, preview_id: str) -> Watched:
+    identity = preview_id[:64]
+    return Watched(
+        f"preview-{identity}",
+        identity,
+        lambda _: context.previews.get(identity),
+        lambda preview: preview["state"] in (PREVIEWED, FAILED),
+        lambda _: context.previews.changes(identity),
     )
 
 

@@ -95,6 +95,25 @@ def test_the_key_that_somebody_sees_is_nowhere_in_the_database(admin: Visitor, l
     assert secret not in cookie["value"] and digest not in cookie["value"]
 
 
+def test_two_tabs_that_create_at_once_make_a_backup_each_with_a_key_each(
+    admin: Visitor, live: Live
+) -> None:
+    first, second = admin.page, admin.page.context.new_page()
+    reasons = {first: "from one tab", second: "from the other tab"}
+    for page, reason in reasons.items():
+        page.goto(f"{admin.backup}/admin/backups/new")
+        page.get_by_label("Reason").fill(reason)
+    for page in reasons:
+        page.get_by_role("button", name="Create backup").click(no_wait_after=True)
+    for page in reasons:
+        page.get_by_role("link", name="View the key").wait_for()
+    assert first.url != second.url
+    made = [b for b in live.services.backups.list()["backups"] if b["reason"] in reasons.values()]
+    assert sorted(backup["state"] for backup in made) == ["created", "created"]
+    assert show_key(first) != show_key(second)
+    second.close(run_before_unload=False)
+
+
 def test_another_session_does_not_see_the_key(admin: Visitor, browser: Browser, live: Live) -> None:
     page = admin.see("/admin/backups")
     create(page, "for one alone")

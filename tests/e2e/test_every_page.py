@@ -86,6 +86,7 @@ PAGES = [
     "/admin/restore/rehearsals/{rehearsal running}",
     "/admin/restore/rehearsals/{rehearsal done}", "/admin/restore/rehearsals/{rehearsal differs}",
     "/admin/restore/rehearsals/{rehearsal failed}", "/admin/restore/audit",
+    "/api/v1/docs",
 ]  # fmt: skip
 
 
