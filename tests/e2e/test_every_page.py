@@ -141,7 +141,7 @@ def test_the_chain_is_checked_when_its_page_is_opened_and_the_first_bad_entry_na
     chain.get_by_text("Intact").wait_for()
     page.get_by_label("Action").fill("token")
     page.get_by_role("button", name="Filter").click()
-    assert page.get_by_role("row").filter(has_text="token.create").count()
+    page.get_by_role("row").filter(has_text="token.create").first.wait_for()
     with page.expect_download() as file:
         page.get_by_role("link", name="Export what is shown").click()
     assert b'"token.create"' in file.value.path().read_bytes()
