@@ -19,14 +19,14 @@ from restore_service.events import Restore
 from restore_service.rollforward import Way, way_from_kept
 from restore_service.run import Run
 from restore_service.staging import (
-    become_owner,
     before_name,
     check_keyring,
     empty_schema,
     migrate_forward,
+    owner_connection,
 )
 from shared.crashpoints import CrashPoint
-from shared.database import Connection
+from shared.database import Connection, postgres_faults
 from shared.errors import CrossesRestore, LogGap, LogLost
 from shared.eventstore import NewEvent
 from shared.instance.events import LogSource
@@ -86,8 +86,12 @@ def catch_up(run: Run, undone: Restore) -> Kept:
     context, schema = run.context, before_name(undone.restore_id)
     with context.kafka.admin() as admin:
         identity = admin.log_identity(context.kafka.topic(INSTANCE_EVENTS))
-    with context.transaction("bringing the kept state up") as conn:
-        become_owner(conn)
+    # A session of its own: it may take as long as the log is long, and looks are taken meanwhile.
+    with (
+        postgres_faults("bringing the kept state up"),
+        owner_connection(context.settings.postgres.dsn) as conn,
+        conn.transaction(),
+    ):
         migrate_forward(conn, schema)
         kept = _brought_up(run, undone, conn, identity)
         check_keyring(conn, schema, context.root, where="of the kept state", hint=_OTHER_ROOT)
@@ -134,7 +138,9 @@ def _folded(run: Run, conn: Connection, schema: str, found: LogPosition, way: Wa
     log.info("undo.caught_up", restore_id=run.id, reached=reached, applied=replayed.applied)
     if ended is None:
         return Kept(found.cluster_id, found.topic_id, reached, way.target)
-    return _short(replace(found, position=reached), way.target, ended.code, ended.message)
+    return _short(
+        replace(found, position=reached), way.target, ended.fault.code, ended.fault.message
+    )
 
 
 def _short(found: LogPosition, target: int, code: str, message: str) -> Kept:

@@ -106,6 +106,11 @@ class MessageUnreadable(UsageError):
     hint = "Send a CloudEvent in Kafka's binary mode as the published schema describes it."
 
 
+class EventUnstorable(MessageUnreadable):
+    code = "event.unstorable"
+    hint = "Restore a backup to get past it, and report the event."
+
+
 class ValueTooLarge(UsageError):
     code = "value.too_large"
     hint = "Store a smaller value, or split it; the limit is that of one log record."

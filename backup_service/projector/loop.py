@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import threading
 from contextlib import ExitStack
@@ -38,10 +37,6 @@ STOPPED_INTERVAL_S: Final = 1.0
 
 log = structlog.get_logger(__name__)
 
-# A batch is many thousands of objects without a cycle among them: looking for cycles every few
-# hundred costs and finds nothing.
-COLLECT_AFTER_OBJECTS = 100_000
-
 
 class Projector:
     """Follow the instance log into the store, through lost connections and replaced states."""
@@ -67,7 +62,6 @@ class Projector:
         Raises StackUnsupportedServer when PostgreSQL is too old.
         """
         backoff_s = FIRST_BACKOFF_S
-        gc.set_threshold(COLLECT_AFTER_OBJECTS)
         while not stop.is_set():
             batches = self._status.snapshot().batches
             try:

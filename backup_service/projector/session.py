@@ -22,7 +22,7 @@ from shared.errors import Interrupted, MessageUnreadable, NeedsArchive
 from shared.instance.history import ClosedAborted, ClosedRestored, Fence, FenceTracker, Opened
 from shared.instance.position import LogPosition
 from shared.instance.reading import Announced, read_announced
-from shared.instance.replay import UNSTORABLE, read_spans, replay
+from shared.instance.replay import read_spans, replay, unstorable
 from shared.instance.retrace import BEGINNING, Crossing, Stretch, retrace
 from shared.instance.whichlog import check_bounds, check_identity
 from shared.kafka import LogAdmin, LogReader, Record
@@ -30,7 +30,6 @@ from shared.messages import IssuerRegistry
 
 # How often the log's identity and end, and the store's row, are looked at again.
 LOOK_INTERVAL_S: Final = 1.0
-_UNSTORABLE_HINT: Final = "Restore a backup to get past it, and report the event."
 _BEHIND_FENCE_HINT: Final = (
     "It is a restore event of another release: run the projector of that one, or restore a backup."
 )
@@ -110,11 +109,8 @@ class Session:
         """Find the one event that the store refuses, and apply every event before it."""
         if len(segment.events) <= 1:
             offset = segment.events[0].offset if segment.events else None
-            # The server's own message may repeat a value.
-            reason = (
-                f"the store refuses the event (SQLSTATE {error.sqlstate}, {type(error).__name__})"
-            )
-            raise Halt(Stopped(UNSTORABLE, offset, reason, _UNSTORABLE_HINT)) from error
+            found = unstorable(error, offset)
+            raise Halt(Stopped(found.code, offset, found.message, found.hint)) from error
         for half in segment.halves():
             self._apply(half)
 
@@ -183,7 +179,7 @@ class Session:
                 epoch=closed.event.epoch,
                 highest_fence_no=self._tracker.highest_fence_no,
             )
-        except (MessageUnreadable, psycopg.DataError, psycopg.IntegrityError) as error:
+        except MessageUnreadable as error:
             # An event on the way that was skipped by hand, say: the backup was made without it.
             log.warning("projector.not_rebuilt", error=type(error).__name__)
             raise Halt(_needs_archive(closed)) from error

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import psycopg
-
 from restore_service.hashing import Hashing, digest_loaded
 from restore_service.rehearsal.chain import differing, rows_and_digests
 from restore_service.rehearsal.run import RehearsalRun, RehearsalStep
@@ -20,7 +18,7 @@ from shared.errors import (
 )
 from shared.instance.digest import InstanceDigest
 from shared.instance.migrate import migrate
-from shared.instance.replay import UNSTORABLE, Replayed, replay
+from shared.instance.replay import Replayed, replay
 from shared.messages.topics import INSTANCE_EVENTS
 
 
@@ -38,10 +36,6 @@ def fold_and_compare(
         replayed, found = _fold(run, way)
     except (CrossesRestore, LogGap, LogLost, MessageUnreadable, KafkaUnavailable) as error:
         return _cannot_tell(error.code, error.message)
-    except (psycopg.DataError, psycopg.IntegrityError) as error:
-        # The server's own message may repeat a value.
-        what = f"the store refuses an event (SQLSTATE {error.sqlstate}, {type(error).__name__})"
-        return _cannot_tell(UNSTORABLE, what)
     return {
         "equivalent": found.digest == state.digest,
         "reason": None,

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import psycopg
 
 from shared.database import Connection
-from shared.errors import LogGap, MessageUnreadable
+from shared.errors import EventUnstorable, LogGap, MessageUnreadable
 from shared.instance.events import LogAdopted
 from shared.instance.fold import LoggedEvent
 from shared.instance.history import ClosedAborted, ClosedRestored, FenceTracker, Opened
@@ -22,8 +22,6 @@ from shared.kafka import LogReader, Record
 from shared.messages import IssuerRegistry
 
 BATCH_EVENTS: Final = 5_000
-# What an event is called that can be decoded, and that the store refuses.
-UNSTORABLE: Final = "event.unstorable"
 
 OnProgress = Callable[[int], None]
 
@@ -112,25 +110,19 @@ def check_whole(stretches: Sequence[Stretch], beginning: int) -> None:
 
 @dataclass(frozen=True)
 class Unfoldable:
-    """The event at which a fold ended: it cannot be decoded, or the store refuses it."""
+    """The event at which a fold ended, and why: it cannot be decoded, or the store refuses it."""
 
     offset: int
-    cause: MessageUnreadable | psycopg.DatabaseError
+    fault: MessageUnreadable
 
-    @property
-    def code(self) -> str:
-        """Return a word for what is wrong with it."""
-        return MessageUnreadable.code if isinstance(self.cause, MessageUnreadable) else UNSTORABLE
 
-    @property
-    def message(self) -> str:
-        """Return what is wrong with it; the server's own message may repeat a value."""
-        if isinstance(self.cause, MessageUnreadable):
-            return f"the event at offset {self.offset} cannot be decoded: {self.cause.message}"
-        return (
-            f"the store refuses the event at offset {self.offset} "
-            f"(SQLSTATE {self.cause.sqlstate}, {type(self.cause).__name__})"
-        )
+def unstorable(error: psycopg.DatabaseError, offset: int | None) -> EventUnstorable:
+    """Return what is to be said of an event that the store refuses with ``error``."""
+    # The server's own message may repeat a value.
+    which = "the event" if offset is None else f"the event at offset {offset}"
+    return EventUnstorable(
+        f"the store refuses {which} (SQLSTATE {error.sqlstate}, {type(error).__name__})"
+    )
 
 
 def replay(
@@ -145,20 +137,17 @@ def replay(
     """Fold ``stretches`` into ``schema``, a batch at a time; in the caller's transaction, if any.
 
     ``on_progress`` gets how many offsets were read, and may raise. Raises MessageUnreadable for an
-    event that cannot be decoded, naming its offset, psycopg's DataError or IntegrityError for one
-    that the store refuses, and KafkaUnavailable.
+    event that cannot be decoded, EventUnstorable for one that the store refuses, both naming its
+    offset, and KafkaUnavailable.
     """
     replayed, ended = replay_as_far(
         conn, schema, reader, issuers, stretches, on_progress=on_progress
     )
     if ended is None:
         return replayed
-    if isinstance(ended.cause, MessageUnreadable):
-        raise MessageUnreadable(
-            ended.message,
-            hint=f"Roll forward to offset {ended.offset}, or to one before it.",
-        ) from ended.cause
-    raise ended.cause
+    raise type(ended.fault)(
+        ended.fault.message, hint=f"Roll forward to offset {ended.offset}, or to one before it."
+    )
 
 
 def replay_as_far(
@@ -195,7 +184,8 @@ def _decoded(
         try:
             found = read_record(record, epoch, issuers)
         except MessageUnreadable as error:
-            return events, Unfoldable(record.offset, error)
+            what = f"the event at offset {record.offset} cannot be decoded: {error.message}"
+            return events, Unfoldable(record.offset, MessageUnreadable(what))
         if isinstance(found, LoggedEvent):
             events.append(found)
         elif isinstance(found, Skipped):
@@ -214,7 +204,8 @@ def _apply(
             result = apply_batch(conn, schema, events, epoch)
     except (psycopg.DataError, psycopg.IntegrityError) as error:
         if len(events) == 1:
-            return Unfoldable(events[0].offset, error)
+            offset = events[0].offset
+            return Unfoldable(offset, unstorable(error, offset))
         middle = len(events) // 2
         first = _apply(conn, schema, events[:middle], epoch, replayed)
         return first or _apply(conn, schema, events[middle:], epoch, replayed)

@@ -9,10 +9,9 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from shared.errors import MessageUnreadable
+from shared.errors import EventUnstorable, MessageUnreadable
 from shared.instance.digest import digest_schema
 from shared.instance.events import ProjectCreated, VaultCreated, encode
-from shared.instance.replay import UNSTORABLE
 from shared.instance.sample.load import load
 from shared.kafka import OutgoingMessage
 from shared.messages import CloudEvent
@@ -80,7 +79,7 @@ def test_an_event_that_the_store_refuses_is_found_among_others(instance: TestIns
     with instance.projector() as projector:
         stopped = projector.wait_stopped().stopped
         assert stopped is not None
-        assert (stopped.code, stopped.offset) == (UNSTORABLE, written[5].offset)
+        assert (stopped.code, stopped.offset) == (EventUnstorable.code, written[5].offset)
         assert "23514" in stopped.reason
         assert "refused" not in stopped.reason.replace("store refuses", "")
     assert instance.rows("SELECT count(*) FROM instance.projects") == [(5,)]

@@ -13,10 +13,9 @@ from cli.platform import platform
 from deploy.embedded.folder import open_state
 from restore_service import events as ev
 from restore_service.staging import before_name
-from shared.errors import KeyringError, MessageUnreadable
+from shared.errors import EventUnstorable, KeyringError, MessageUnreadable
 from shared.instance import events as ie
 from shared.instance.keyring import RootKey, rewrap
-from shared.instance.replay import UNSTORABLE
 from shared.kafka import OutgoingMessage
 from shared.messages.topics import INSTANCE_EVENTS, RESTORE_EVENTS
 from shared.secretfiles import write_secret_file
@@ -149,7 +148,7 @@ def test_an_event_that_the_store_refuses_is_the_end_too_and_all_before_it_is_the
     undone = restored(live, undo(live))
 
     kept = undone["checks"]["kept"]
-    assert (kept["offset"], kept["left_out"]["code"]) == (refused.offset, UNSTORABLE)
+    assert (kept["offset"], kept["left_out"]["code"]) == (refused.offset, EventUnstorable.code)
     assert {f"{name} before the refused one" for name in ("first", "second")} <= live.projects()
     assert not {"refused", "behind the refused one"} & live.projects()
     with live.admin() as conn:
