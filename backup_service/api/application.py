@@ -22,6 +22,7 @@ from backup_service.verification.metrics import StoredBackupMetrics
 from backup_service.web.pages import add_pages
 from serving.access import Access
 from serving.access.bootstrap import Bootstrap
+from serving.access.flow import FLOW_KEY
 from serving.access.oidc_routes import BACKUPS, Ways, create_oidc_routes
 from serving.access.provider import Provider
 from serving.access.routes import create_access_routes
@@ -77,7 +78,8 @@ def create_http(
     app.register_blueprint(create_access_routes(access))
     if access.settings.oidc is not None:
         provider, ways = Provider(access.settings.oidc), Ways(BACKUPS, context.settings.web)
-        app.register_blueprint(create_oidc_routes(access, provider, ways, refusals.refused))
+        key = context.root.derived(FLOW_KEY)
+        app.register_blueprint(create_oidc_routes(access, key, provider, ways, refusals.refused))
     app.register_blueprint(create_token_routes(access))
     app.register_blueprint(create_administrator_routes(context, access))
     app.register_blueprint(create_routes(context, board))

@@ -6,8 +6,10 @@ touched by that, and neither are sessions, API tokens and the operator's token. 
 before it is checked: many at once are not more than one after another.
 
 Who shares an address with a guesser is not held up by it for ever: a browser from which somebody
-has signed in before is counted on its own (devices.py), and so are a session that proves again who
-it is and one way to a provider and back.
+has signed in before is counted on its own (devices.py), and so is a session that proves again who
+it is, here or at a provider. Any other way to a provider and back is counted by itself and, with more
+room, under its address: each one costs a question to the provider, and anybody begins as many as they
+like.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from datetime import datetime, timedelta
 from typing import Final, LiteralString
 from uuid import UUID
 
+from serving.access.flow import Flow
 from shared.database import Connection
 from shared.errors import TooManyAttempts
 
@@ -36,6 +39,8 @@ PAIR: Final = Limit(free=5, longest_s=15 * 60)
 # Many people may stand behind one address: it waits a minute at most.
 ADDRESS: Final = Limit(free=50, longest_s=60)
 FORGET_AFTER: Final = timedelta(hours=1)
+# Nobody guesses a code of a provider; this is how often it is asked for an address.
+FLOWS: Final = Limit(free=200, longest_s=10)
 MOST_ROWS: Final = 50_000
 
 _COUNT: LiteralString = """
@@ -58,6 +63,7 @@ class Attempt:
 
     own: bytes
     address: bytes | None = None
+    of_address: Limit = ADDRESS
 
 
 def attempt_of(account: str, address: str | None) -> Attempt:
@@ -76,14 +82,21 @@ def attempt_in_session(session_id: UUID) -> Attempt:
     return Attempt(_key("session", str(session_id)))
 
 
-def attempt_in_flow(value: str) -> Attempt:
-    """Return what one way to a provider and back is counted under: the browser that began it."""
-    return Attempt(_key("flow", value))
+def attempt_in_flow(flow: Flow, address: str | None) -> Attempt:
+    """Return what one way to a provider and back is counted under.
+
+    That is the session that it began in, or else the flow, which one of the services has made, and
+    the address.
+    """
+    if flow.session_id is not None:
+        return Attempt(_key("flow in session", str(flow.session_id)))
+    of_address = _key("flows of address", _network(address or ""))
+    return Attempt(_key("flow", flow.value), of_address, FLOWS)
 
 
 def count_attempt(conn: Connection, attempt: Attempt, now: datetime) -> None:
     """Count a try before it is checked. Raises TooManyAttempts, with the seconds to wait."""
-    for key, limit in ((attempt.own, PAIR), (attempt.address, ADDRESS)):
+    for key, limit in ((attempt.own, PAIR), (attempt.address, attempt.of_address)):
         if key is None:
             continue
         values = {
@@ -113,12 +126,22 @@ def forgive(conn: Connection, attempt: Attempt, counted_at: datetime) -> None:
 
 
 def forget_attempts(conn: Connection, now: datetime) -> None:
-    """Delete what is old, and the oldest of too many."""
-    conn.execute("DELETE FROM access.attempts WHERE last_at < %s", (now - FORGET_AFTER,))
+    """Delete what is old, and of too many those that failed least, the oldest first; never a wait.
+
+    Whoever fills the table with single tries drives out nothing that has come further.
+    """
     conn.execute(
-        "DELETE FROM access.attempts WHERE key IN "
-        "(SELECT key FROM access.attempts ORDER BY last_at DESC OFFSET %s)",
-        (MOST_ROWS,),
+        "DELETE FROM access.attempts WHERE last_at < %s "
+        "AND (blocked_until IS NULL OR blocked_until <= %s)",
+        (now - FORGET_AFTER, now),
+    )
+    conn.execute(
+        "DELETE FROM access.attempts WHERE key IN (SELECT key FROM access.attempts "
+        "WHERE blocked_until IS NULL OR blocked_until <= %s "
+        "ORDER BY failures DESC, last_at DESC OFFSET %s) "
+        # Again: one may have begun to wait while this ran.
+        "AND (blocked_until IS NULL OR blocked_until <= %s)",
+        (now, MOST_ROWS, now),
     )
 
 

@@ -3,7 +3,8 @@
 ``state``, ``nonce`` and the code verifier are derived from the value of one cookie: there is nothing
 to store, and an answer counts for the browser that asked. The cookie also says where the person was,
 and which session of the browser was open: the session's own cookie does not come along from another
-site.
+site. A tag under a key of the place, which both services have, says that one of them has made it: nobody
+else makes flows, or names a session in one.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import hashlib
 import hmac
 import json
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
+# What the key of flows is derived from the place's root key for.
+FLOW_KEY: Final = "secryn sign-in flows v1"
 _RANDOM_BYTES: Final = 32
 # A browser keeps some 4,000 bytes of a cookie.
 _LONGEST: Final = 2000
@@ -30,12 +33,15 @@ class Flow:
     fresh: bool = False
 
     @classmethod
-    def begin(cls, following: str, session_id: UUID | None = None, *, fresh: bool = False) -> Flow:
+    def begin(
+        cls, key: bytes, following: str, session_id: UUID | None = None, *, fresh: bool = False
+    ) -> Flow:
         """Return a new one that leads to the page ``following``; one too long for it is left out."""
         carried = [following if len(following) <= _LONGEST else None]
         carried.append(str(session_id) if session_id is not None else None)
         text = base64.urlsafe_b64encode(json.dumps(carried).encode()).decode().rstrip("=")
-        return cls(f"{secrets.token_urlsafe(_RANDOM_BYTES)}.{text}", fresh)
+        body = f"{secrets.token_urlsafe(_RANDOM_BYTES)}.{text}"
+        return cls(f"{body}.{_tag(key, body)}", fresh)
 
     @property
     def following(self) -> str | None:
@@ -58,7 +64,7 @@ class Flow:
         return hmac.new(key, text, hashlib.sha256).hexdigest()
 
     def _carried(self, place: int) -> Any:
-        text = self.value.partition(".")[2]
+        text = self.value.partition(".")[2].partition(".")[0]
         try:
             found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
             return found[place]
@@ -66,10 +72,24 @@ class Flow:
             return None
 
 
-def flow_of(value: str, state: str) -> Flow | None:
+def flow_held(key: bytes, value: str) -> Flow | None:
+    """Return the flow in a cookie's value, or None for a value that no service of the place made."""
+    body, _, tag = value.rpartition(".")
+    if not hmac.compare_digest(_tag(key, body).encode(), tag.encode("utf-8", "surrogateescape")):
+        return None
+    return Flow(value)
+
+
+def flow_of(key: bytes, value: str, state: str) -> Flow | None:
     """Return the flow that ``state`` belongs to, or None when the browser began no such one."""
-    for fresh in (False, True):
-        flow = Flow(value, fresh)
+    held = flow_held(key, value)
+    if held is None:
+        return None
+    for flow in (held, replace(held, fresh=True)):
         if hmac.compare_digest(flow.derived("state").encode(), state.encode()):
             return flow
     return None
+
+
+def _tag(key: bytes, body: str) -> str:
+    return hmac.new(key, body.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()

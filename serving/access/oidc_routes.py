@@ -15,7 +15,7 @@ from serving.access.attempts import attempt_in_flow, count_attempt, forgive
 from serving.access.context import Access, present_visit
 from serving.access.cookies import clear_cookie, read_cookie, set_cookie
 from serving.access.entry import current_session
-from serving.access.flow import Flow, flow_of
+from serving.access.flow import Flow, flow_held, flow_of
 from serving.access.people import person_named
 from serving.access.provider import Identity, Provider
 from serving.access.sessions import begin_session, end_session, note_proof_elsewhere
@@ -95,15 +95,22 @@ def _prefix_of(path: str) -> str:
 
 
 def create_oidc_routes(
-    access: Access, provider: Provider, ways: Ways, on_refusal: Callable[[SecrynError], None]
+    access: Access,
+    key: bytes,
+    provider: Provider,
+    ways: Ways,
+    on_refusal: Callable[[SecrynError], None],
 ) -> Blueprint:
-    """Return the routes below /api/v1; ``on_refusal`` is told of who was not let in."""
+    """Return the routes below /api/v1; ``on_refusal`` is told of who was not let in.
+
+    ``key`` is the same in both services: what one of them has begun may end at the other.
+    """
     routes = Blueprint("oidc", __name__, url_prefix="/api/v1")
 
-    def began() -> tuple[str, Flow | None]:
-        """Return what the browser holds, and the flow that the present answer belongs to."""
+    def began() -> tuple[Flow | None, Flow | None]:
+        """Return the flow that the browser holds, and that of the present answer, if it is that one."""
         value = read_cookie(FLOW, access.instance_id) or ""
-        return value, flow_of(value, request.args.get("state", ""))
+        return flow_held(key, value), flow_of(key, value, request.args.get("state", ""))
 
     def at_the_door(view: Callable[[], Response]) -> Callable[[], Response]:
         """Bring a person who is refused back to the door, which says why; a program is told."""
@@ -116,8 +123,8 @@ def create_oidc_routes(
                 if not request.accept_mimetypes.accept_html:
                     raise
                 on_refusal(error)
-                value, flow = began()
-                flow = flow or Flow(value)
+                held, flow = began()
+                flow = flow or held or Flow("")
                 return Response(status=303, headers={"Location": ways.door(flow, error.code)})
 
         return guarded
@@ -129,6 +136,7 @@ def create_oidc_routes(
     def begin() -> Response:
         session = current_session()
         flow = Flow.begin(
+            key,
             ways.wanted(request.args.get("next")),
             None if session is None else session.session_id,
             fresh="fresh" in request.args,
@@ -173,7 +181,8 @@ def _enter(access: Access, provider: Provider, flow: Flow, code: str) -> SignedI
     SignInRefused for a name that no enabled user has (nobody is made by signing in), and for a
     proof that another person has given.
     """
-    visit, attempt, now = present_visit(), attempt_in_flow(flow.value), access.clock.now()
+    visit, now = present_visit(), access.clock.now()
+    attempt = attempt_in_flow(flow, visit.address)
     with access.transaction("counting a sign-in") as conn:
         count_attempt(conn, attempt, now)
     identity: Identity = provider.identity(flow, code)

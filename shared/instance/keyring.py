@@ -20,6 +20,8 @@ from uuid import UUID, uuid4
 import psycopg
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.keywrap import (
     InvalidUnwrap,
     aes_key_unwrap,
@@ -68,6 +70,10 @@ class RootKey:
         if len(key) != KEY_BYTES:
             raise UnknownSetting(f"the root key file {path} is not 64 hex digits")
         return cls(key)
+
+    def derived(self, purpose: str) -> bytes:
+        """Return a key of 32 bytes for one other purpose (RFC 5869); it tells nothing of this one."""
+        return HKDF(SHA256(), KEY_BYTES, salt=None, info=purpose.encode()).derive(self._key)
 
     def wrap(self, data_key: bytes) -> bytes:
         """Return ``data_key`` wrapped under this key (RFC 3394), 40 bytes."""

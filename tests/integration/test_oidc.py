@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ import pytest
 from flask import Flask, g
 from flask.testing import FlaskClient
 
-from serving.access.flow import Flow, flow_of
+from serving.access.attempts import FLOWS, attempt_in_flow, count_attempt
+from serving.access.flow import FLOW_KEY, Flow, flow_held, flow_of
 from serving.access.oidc_routes import BACKUPS, RESTORES, Ways, create_oidc_routes
 from serving.access.provider import Provider
 from serving.access.settings import OidcSettings
@@ -24,6 +27,8 @@ from tests.plugins.postgres import TestPostgres
 
 WEB = WebSettings(backup_url="http://localhost:1", restore_url="http://localhost:2")
 WAYS = Ways(BACKUPS, WEB)
+# Of the place: both services have it.
+KEY = bytes(range(32))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +38,9 @@ def shared(
     folder = tmp_path_factory.mktemp("doors")
     doors = Doors.create(postgres, folder)
     provider = Provider(oidc.settings(folder))
-    doors.app.register_blueprint(create_oidc_routes(doors.access, provider, WAYS, lambda _: None))
+    doors.app.register_blueprint(
+        create_oidc_routes(doors.access, KEY, provider, WAYS, lambda _: None)
+    )
     return doors
 
 
@@ -211,7 +218,7 @@ def test_the_service_that_the_provider_leads_to_sends_on_to_the_one_that_was_lef
     there, provider = Flask("restore"), Provider(oidc.settings(tmp_path))
     there.before_request(lambda: setattr(g, "correlation_id", "corr-1"))
     ways = Ways(RESTORES, WEB)
-    there.register_blueprint(create_oidc_routes(doors.access, provider, ways, lambda _: None))
+    there.register_blueprint(create_oidc_routes(doors.access, KEY, provider, ways, lambda _: None))
     name, browser, at_restores = new_name(doors), doors.browser(), there.test_client()
     for account, leads in (
         (name, f"url={prefix}{page}"),
@@ -246,9 +253,9 @@ def test_the_way_back_leads_to_a_page_of_ours_at_the_service_that_has_it(
     service: str, wanted: str | None, leads: str
 ) -> None:
     ways = Ways(service, WEB)
-    flow = Flow.begin(ways.wanted(wanted))
+    flow = Flow.begin(KEY, ways.wanted(wanted))
     assert ways.following(flow) == leads
-    assert flow_of(flow.value, flow.derived("state")) == flow
+    assert flow_of(KEY, flow.value, flow.derived("state")) == flow
 
 
 @pytest.mark.parametrize("value", ["", "x", "x.", "x.!", "x.bnVsbA", "x.WzEsMl0", "é.WyJ4Il0"])
@@ -257,6 +264,26 @@ def test_a_flow_that_nobody_began_leads_home(value: str) -> None:
     assert (flow.following, flow.session_id) in {(None, None), ("x", None)}
     assert Ways(RESTORES, WEB).following(flow) == "/admin/restore/home"
     assert Ways(RESTORES, WEB).door(flow, "x") == "/admin/restore/sign-in?because=x"
+    assert flow_held(KEY, value) is None
+
+
+def test_a_flow_counts_as_the_service_made_it(doors: Doors) -> None:
+    session_id = uuid4()
+    made = Flow.begin(KEY, "/admin/audit", session_id)
+    assert flow_held(KEY, made.value) == made
+    assert (made.following, made.session_id) == ("/admin/audit", session_id)
+    other = Flow.begin(KEY, "/admin/audit", uuid4())
+    (first, carried, tag), (_, others, _) = made.value.split("."), other.value.split(".")
+    for value in (
+        f"{first}.{others}.{tag}", f"{first}x.{carried}.{tag}", f"{first}.{carried}",
+        f"{first}.{carried}.", f"{made.value}.{tag}", f"{made.value}x", f"{first}.{carried}.é",
+    ):  # fmt: skip
+        assert flow_held(KEY, value) is None
+        assert flow_of(KEY, value, Flow(value).derived("state")) is None
+    assert flow_held(bytes(32), made.value) is None
+    # The key is the place's own, and not the one that seals its data.
+    root = doors.restoring.context.root
+    assert root.derived(FLOW_KEY) == root.derived(FLOW_KEY) != root.derived("another purpose")
 
 
 def test_callbacks_that_lead_nowhere_hold_up_nobody_else(doors: Doors, oidc: TestProvider) -> None:
@@ -273,6 +300,98 @@ def test_callbacks_that_lead_nowhere_hold_up_nobody_else(doors: Doors, oidc: Tes
     assert browser.post(
         "/api/v1/session", json=doors.credentials(f"{name}p", PASSWORD)
     ).status_code == 201  # fmt: skip
+
+
+def test_a_flow_that_a_browser_made_up_asks_the_provider_nothing_and_counts_nowhere(
+    doors: Doors, oidc: TestProvider
+) -> None:
+    browser = doors.browser()
+    began(browser)
+    cookie = cookie_of(doors, browser, "oidc")
+    for value in ("x", "x.bnVsbA", Flow.begin(bytes(32), "/admin/audit").value):
+        browser.set_cookie(cookie.key, value)
+        state = Flow(value).derived("state")
+        answer = browser.get(f"/api/v1/session/oidc/callback?state={state}&code=x")
+        assert answer.get_json()["code"] == "access.sign_in_refused"
+        assert "began no such sign-in" in answer.get_json()["detail"]
+        # Nor does it say where to go.
+        answer = browser.get(
+            f"/api/v1/session/oidc/callback?state={state}&code=x", headers={"Accept": "text/html"}
+        )
+        assert answer.headers["Location"] == "/admin/sign-in?because=access.sign_in_refused"
+    assert not doors.rows("SELECT 1 FROM access.attempts")
+
+
+def test_nobody_ends_the_session_of_another_whose_id_they_know(
+    doors: Doors, oidc: TestProvider
+) -> None:
+    victim, name, owner = new_name(doors), new_name(doors), doors.browser()
+    came_back(owner, oidc.come_back(began(owner), victim))
+    ((session_id,),) = doors.rows(
+        "SELECT session_id FROM access.sessions WHERE username = %s", victim
+    )
+    browser = doors.browser()
+    began(browser)
+    cookie = cookie_of(doors, browser, "oidc")
+    carried = json.dumps(["/admin/home", str(session_id)]).encode()
+    text = base64.urlsafe_b64encode(carried).decode().rstrip("=")
+    random, _, tag = cookie.value.split(".")
+    provider = Provider(oidc.settings(doors.restoring.context.settings.bootstrap_file.parent))
+    for value in (f"{random}.{text}", f"{random}.{text}.{tag}"):
+        assert Flow(value).session_id == session_id
+        browser.set_cookie(cookie.key, value)
+        answer = came_back(browser, oidc.come_back(provider.address(Flow(value)), name))
+        assert answer.get_json()["code"] == "access.sign_in_refused"
+    assert session_of(owner)["username"] == victim
+    assert begins(doors, name) == 0
+    ended = [e["actor"]["user"]["name"] for e in doors.audited("session.end")]
+    assert f"user:{victim}" not in ended
+
+
+def test_an_address_asks_the_provider_so_often_and_who_is_signed_in_goes_on(
+    doors: Doors, oidc: TestProvider
+) -> None:
+    name, address = new_name(doors), "198.51.100.90"
+    inside, guesser = doors.browser(address), doors.browser(address)
+    came_back(inside, oidc.come_back(began(inside), name))
+    target = oidc.come_back(began(inside, "?fresh"), name)
+    for _ in range(FLOWS.free):
+        # What one that the provider refuses counts, without asking it.
+        with doors.access.transaction("a test") as conn:
+            tried = attempt_in_flow(Flow.begin(KEY, "/admin/home"), address)
+            count_attempt(conn, tried, doors.clock.now())
+
+    def code(browser: FlaskClient) -> str:
+        state = parse_qs(urlsplit(began(browser)).query)["state"][0]
+        answer = browser.get(f"/api/v1/session/oidc/callback?state={state}&code=x")
+        return str(answer.get_json()["code"])
+
+    # Each with a flow of its own, which nothing was counted under.
+    rows = doors.rows("SELECT count(*) FROM access.attempts")
+    assert {code(guesser) for _ in range(3)} == {"access.too_many_attempts"}
+    assert doors.rows("SELECT count(*) FROM access.attempts") == rows
+    assert code(doors.browser("198.51.100.91")) == "access.sign_in_refused"
+    assert came_back(inside, target).status_code == 200
+    doors.clock.pass_(seconds=FLOWS.longest_s)
+    assert code(guesser) == "access.sign_in_refused"
+    # A password is counted elsewhere.
+    doors.add_user(f"{name}p")
+    assert doors.signed_in(f"{name}p", address)
+
+
+def test_ways_of_one_session_wait_by_themselves(doors: Doors, oidc: TestProvider) -> None:
+    name, browser, other = new_name(doors), doors.browser(), doors.browser()
+    for one in (browser, other):
+        came_back(one, oidc.come_back(began(one), name))
+
+    def code() -> str:
+        state = parse_qs(urlsplit(began(browser, "?fresh")).query)["state"][0]
+        answer = browser.get(f"/api/v1/session/oidc/callback?state={state}&code=x")
+        return str(answer.get_json()["code"])
+
+    codes = [code() for _ in range(6)]
+    assert codes == ["access.sign_in_refused"] * 5 + ["access.too_many_attempts"]
+    assert came_back(other, oidc.come_back(began(other, "?fresh"), name)).status_code == 200
 
 
 def test_a_sign_in_without_the_time_of_a_proof_is_no_proof(
@@ -292,9 +411,9 @@ def test_an_address_counts_when_the_provider_has_verified_it(
 ) -> None:
 
     provider = Provider(oidc.settings(tmp_path, claim="email"))
-    flow = Flow("a value of this browser")
+    flow = Flow.begin(KEY, "/admin/home")
     query = parse_qs(urlsplit(oidc.come_back(provider.address(flow), account)).query)
-    assert flow_of(flow.value, query["state"][0]) == flow
+    assert flow_of(KEY, flow.value, query["state"][0]) == flow
     if let_in:
         assert provider.identity(flow, query["code"][0]).username == account
     else:

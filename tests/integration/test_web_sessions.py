@@ -13,7 +13,7 @@ import pytest
 from argon2 import PasswordHasher
 from flask.testing import FlaskClient
 
-from serving.access.attempts import ADDRESS, attempt_of, count_attempt, forgive
+from serving.access.attempts import ADDRESS, MOST_ROWS, attempt_of, count_attempt, forgive
 from serving.access.keeper import AccessKeeper
 from serving.access.passwords import decoy_hash, hash_password
 from serving.audit import RefusalAudit
@@ -583,3 +583,41 @@ def test_what_is_old_is_forgotten(doors: Doors) -> None:
     AccessKeeper(doors.access, refusals).tidy()
     assert not doors.rows("SELECT 1 FROM access.sessions WHERE username = %s", name)
     assert not doors.rows("SELECT 1 FROM access.attempts")
+
+
+def test_of_too_many_tries_those_that_wait_or_came_far_are_kept(doors: Doors) -> None:
+    name, near = new_name(), new_name()
+    doors.add_user(name)
+    doors.add_user(near)
+    guesser = doors.browser("198.51.100.78")
+    for account, times in ((name, 5), (near, 4)):
+        for _ in range(times):
+            guesser.post("/api/v1/session", json=doors.credentials(account, "wrong"))
+    doors.clock.pass_(seconds=0.5)
+    doors.execute(
+        "INSERT INTO access.attempts SELECT sha256(n::text::bytea), 1, %s, NULL "
+        "FROM generate_series(1, %s) n",
+        doors.clock.now(), MOST_ROWS + 10,
+    )  # fmt: skip
+    AccessKeeper(doors.access, RefusalAudit(doors.restoring.context.record)).tidy()
+    # One waits still, and is none of those.
+    (kept,) = doors.rows("SELECT count(*) FROM access.attempts")
+    assert kept == (MOST_ROWS + 1,)
+    answer = guesser.post("/api/v1/session", json=doors.credentials(name))
+    assert answer.get_json()["code"] == "access.too_many_attempts"
+    codes = [
+        guesser.post("/api/v1/session", json=doors.credentials(near, "wrong")).get_json()["code"]
+        for _ in range(2)
+    ]
+    assert codes == ["access.sign_in_refused", "access.too_many_attempts"]
+
+
+def test_a_wait_that_lasts_is_kept_however_old(doors: Doors) -> None:
+    now = doors.clock.now()
+    doors.execute(
+        "INSERT INTO access.attempts VALUES (%s, 9, %s, %s), (%s, 9, %s, %s)",
+        b"waits", now - timedelta(hours=2), now + timedelta(seconds=1),
+        b"waited", now - timedelta(hours=2), now,
+    )  # fmt: skip
+    AccessKeeper(doors.access, RefusalAudit(doors.restoring.context.record)).tidy()
+    assert doors.rows("SELECT key FROM access.attempts") == [(b"waits",)]
