@@ -35,8 +35,6 @@ log = structlog.get_logger(__name__)
 
 STREAM: Final = "policy-approval"
 APPROVE: Final = "approve"
-# Beside whoever reads: who restores or approves sees what there is of it.
-WATCHERS: Final = ("restore", APPROVE)
 # So many are named where it is said who may approve.
 MOST_NAMED: Final = 100
 

@@ -38,6 +38,9 @@ LOCAL_PERMISSIONS = frozenset({"create_administrator"})
 # The name of whoever holds the machine's own token.
 OPERATOR = "operator"
 
+# Beside whoever reads: who restores or approves sees what there is of restores and rehearsals.
+WATCHERS = ("restore", "approve")
+
 # What a restore's receipt may do, with that one restore.
 RECEIPT = frozenset({"watch_one", "undo_one"})
 

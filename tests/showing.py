@@ -18,7 +18,7 @@ from restore_service.rehearsal import events as hev
 from shared.eventstore import EventMeta, NewEvent
 from shared.messages.topics import RESTORE_EVENTS
 from tests.callers import House
-from tests.keeping import KEY
+from tests.keeping import KEY, append
 
 WHO: Final = EventMeta("user:<i>anna</i>", "corr-7")
 MARKUP: Final = 'before <script>alert("x")</script> & <b>4.2</b>'
@@ -51,6 +51,11 @@ def stored_backup(context: BackupContext, *more: NewEvent) -> str:
     backup_id = _made(context, _begun(), _created(context), _viewed(), *more)
     _store(context, backup_id)
     return backup_id
+
+
+def prove(context: BackupContext, backup_id: str, *more: NewEvent) -> None:
+    """Let a backup that was asked for be made, and its key be viewed; ``more`` happened to it."""
+    append(context, backup_id, _begun(), _created(context), _viewed(), *more)
 
 
 def waiting_backup(context: BackupContext) -> str:

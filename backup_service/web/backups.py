@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -150,7 +150,7 @@ def _approvals(context: BackupContext) -> list[dict[str, Any]]:
     asked = OperationsQuery(kind=(Kind.RESTORE,), outcome=(Outcome.REQUESTED,))
     with postgres_faults("reading the operations"), context.pool.connection() as conn:
         found = context.operations.page(conn, asked)["operations"]
-    now = datetime.now(UTC)
+    now = context.clock.now()
     return [
         operation
         for operation in found

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from backup_service.history import HistoryQuery, parse_query
 
 ROWS: Final = 50
-_FILTERS: Final = ("state", "key_state", "requested_by", "text", "held")
+_FILTERS: Final = ("state", "key_state", "requested_by", "text", "held", "proven")
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,13 @@ from uuid import UUID
 
 from flask import Blueprint, Response, jsonify
 
-from restore_service.approval import WATCHERS
 from restore_service.commands import RehearseRestore, parse_command
 from restore_service.context import RestoreContext
 from restore_service.handlers.request_rehearsal import cancel_rehearsal, request_rehearsal
 from restore_service.rehearsal.events import ENDED, stream_of
 from restore_service.rehearsal.view import show_schedule
 from serving.api import accepted, command_body, operation, query
-from serving.caller import requires
+from serving.caller import WATCHERS, requires
 from serving.requester import http_requester
 from serving.watching import EVENT_STREAM, WaitQuery, WatchBoard, Watched, follow, show
 from shared.api.common import HistoryQuery

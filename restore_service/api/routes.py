@@ -8,7 +8,6 @@ from uuid import UUID
 from flask import Blueprint, Response, jsonify
 from pydantic import Field
 
-from restore_service.approval import WATCHERS
 from restore_service.commands import (
     PreviewRestore,
     ReapplyVoided,
@@ -27,7 +26,7 @@ from restore_service.recipient.publish import publish_recipient
 from restore_service.space import measure_space
 from restore_service.voided import page_of_voided
 from serving.api import LOCATION, accepted, command_body, operation, query
-from serving.caller import current_caller, requires
+from serving.caller import WATCHERS, current_caller, requires
 from serving.requester import http_requester
 from serving.watching import EVENT_STREAM, WaitQuery, WatchBoard, Watched, follow, show
 from shared.api.common import PAGE_MAX, HistoryQuery, PageQuery

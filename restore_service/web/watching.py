@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from restore_service.approval import WATCHERS
 from restore_service.commands import (
     Approve,
     StartRestore,
@@ -29,7 +28,7 @@ from restore_service.rehearsal.events import ENDED as REHEARSAL_ENDED
 from restore_service.web.asked import confirmed_environment, sealed_start
 from restore_service.web.receipt import Starter, give_receipt, keep_seed, present_starter
 from restore_service.web.words import ACCESS, REHEARSAL_STEPS, RESTORE_STEPS, STATES, steps_of
-from serving.caller import current_caller, requires
+from serving.caller import WATCHERS, current_caller, requires
 from serving.requester import http_requester
 from serving.web.frame import Frame
 from shared.errors import AccessError, RestoreNotFound, SecrynError

@@ -27,7 +27,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from serving.access import CSRF_FIELD, Access, csrf_token, current_session, ended_because
-from serving.caller import any_caller, current_caller, open_to_all
+from serving.caller import WATCHERS, any_caller, current_caller, open_to_all
 from serving.web.entrance import add_entrance, came_from, door, prove_first
 from serving.web.words import FILTERS
 from shared.errors import (
@@ -161,6 +161,7 @@ class Frame:
         @app.context_processor
         def surround() -> dict[str, object]:
             caller, session = getattr(g, "caller", None), current_session()
+            held = frozenset[str]() if caller is None else caller.permissions
             return {
                 "frame": self,
                 "viewer": caller,
@@ -168,7 +169,8 @@ class Frame:
                 "provider": "/api/v1/session/oidc" if access.settings.oidc is not None else None,
                 "signed_in_by": None if session is None else session.method,
                 "csrf": csrf_field,
-                "may": lambda permission: caller is not None and permission in caller.permissions,
+                "may": lambda permission: permission in held,
+                "may_see_restores": not held.isdisjoint(("read", *WATCHERS)),
                 "asset": lambda name: f"{self.prefix}/static/{name}?v={versions[name]}",
             }
 

@@ -62,6 +62,7 @@ def test_a_store_that_stands_still_is_not_in_step(
     assert "Stands still 3 events behind, and not moving" in page
     assert "written since log offset 1,234" in page
     assert "secryn status" in page and "secryn instance skip-event" in page
+    assert "look again in a minute" in page, "it may be at work on something long"
 
 
 def test_damaged_backups_are_named(house: House) -> None:
@@ -72,8 +73,26 @@ def test_damaged_backups_are_named(house: House) -> None:
     for _ in range(3):
         stored_backup(house.backup, NewEvent(ev.VERIFIED, {"outcome": DAMAGED}))
     assert ", and more count for nothing" in see(house)
+    whole = stored_backup(house.backup)
+    listed = (
+        house.apps["backup"]
+        .test_client(use_cookies=False)
+        .get(damaged_link(house), headers=house.session("everything"))
+        .get_data(as_text=True)
+    )
+    assert f"/admin/backups/{first}" in listed
+    assert f"/admin/backups/{whole}" not in listed.partition('id="history"')[2]
     assert "Have a new backup made" in see(house, name="read")
     assert "Stored file damaged: it has other content" in see(house, f"/{first}")
+
+
+def damaged_link(house: House) -> str:
+    """Return where the page leads to for the damaged backups that it does not name."""
+    client = house.apps["backup"].test_client(use_cookies=False)
+    page = client.get("/admin/backups", headers=house.session("everything")).get_data(as_text=True)
+    found = re.search(r'href="([^"]*)">more</a>', page)
+    assert found is not None
+    return html.unescape(found[1])
 
 
 def test_a_key_that_is_about_to_expire_is_warned_of_whatever_waits_beside_it(house: House) -> None:

@@ -17,7 +17,7 @@ from tests.accessing import HASHER, PASSWORD
 from tests.callers import House
 from tests.openhouse import say_of_the_log
 from tests.plugins.postgres import TestPostgres
-from tests.showing import show_everything
+from tests.showing import prove, show_everything
 
 FIRST = {
     "read": "/admin/backups", "create": "/admin/backups/new", "restore": "/admin/restore",
@@ -131,8 +131,9 @@ def note(house: House, kind: str, subject: str, actor: str, **facts: Any) -> Non
 def test_the_backups_page_says_that_a_restore_waits_for_the_approval_of_whoever_looks(
     house: House,
 ) -> None:
-    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
-    past = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    # By the clock of the service, which is not that of this machine.
+    later = (house.clock.now() + timedelta(hours=1)).isoformat()
+    past = (house.clock.now() - timedelta(hours=1)).isoformat()
     waits, own, missed, at_once = (str(uuid4()) for _ in range(4))
     for restore_id, actor, facts in (
         (waits, "user:berta", {"reason": "the worst day", "expires_at": later}),
@@ -151,3 +152,39 @@ def test_the_backups_page_says_that_a_restore_waits_for_the_approval_of_whoever_
     note(house, between.RESTORE_APPROVED, f"restore-{waits}", "user:carla", expires_at=later)
     page = see(house, "backup", "/admin/backups", "everything").get_data(as_text=True)
     assert "waits for your approval" not in page
+
+
+def test_whoever_may_see_a_restore_is_led_to_it_from_the_operations(house: House) -> None:
+    restore_id = str(uuid4())
+    note(house, between.RESTORE_REQUESTED, f"restore-{restore_id}", "user:berta", reason="led")
+    for who in ("read", "everything"):
+        page = see(house, "backup", "/admin/operations", who).get_data(as_text=True)
+        link = f"/admin/restore/restores/{restore_id}"
+        assert f'{link}" class="whole"' in page
+        assert (
+            see(house, "restore", link.replace(restore_id, house.restore_id), who).status_code
+            == 200
+        )
+
+
+def test_who_only_creates_is_led_to_no_restore_and_no_rehearsal(house: House) -> None:
+    headers, rehearsal_id = house.session("create"), str(uuid4())
+    client = house.apps["backup"].test_client(use_cookies=False)
+    form = {"command_id": str(uuid4()), "reason": "rehearsed"}
+    where = client.post("/admin/backups", data=form, headers=headers).headers["Location"]
+    facts: dict[str, Any] = {
+        "rehearsal_id": rehearsal_id, "rehearsed_at": house.clock.now().isoformat(),
+        "outcome": "restorable", "differing": [], "code": None,
+    }  # fmt: skip
+    prove(
+        house.backup,
+        where.rpartition("/")[2],
+        NewEvent(bev.RESTORE_USES, {"restore_id": house.restore_id, "state": "restored"}),
+        NewEvent(bev.REHEARSED, facts),
+    )
+    for who, led in (("create", False), ("read", True), ("everything", True)):
+        page = see(house, "backup", where, who).get_data(as_text=True)
+        assert "The instance was restored from it" in page
+        for link in (f"rehearsals/{rehearsal_id}", f"restores/{house.restore_id}"):
+            assert (link in page) == led, who
+        assert page.count("See the rehearsal") == (2 if led else 0)
