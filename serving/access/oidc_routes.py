@@ -18,7 +18,7 @@ from serving.access.entry import current_session
 from serving.access.flow import Flow, flow_held, flow_of
 from serving.access.people import person_named
 from serving.access.provider import Identity, Provider
-from serving.access.sessions import begin_session, end_session, note_proof_elsewhere
+from serving.access.sessions import begin_session, end_session, note_proof_elsewhere, open_row
 from serving.access.sign_in import SignedIn
 from serving.access.web import set_session
 from serving.addresses import page_within
@@ -177,25 +177,24 @@ def create_oidc_routes(
 def _enter(access: Access, provider: Provider, flow: Flow, code: str) -> SignedIn | None:
     """Begin a session for the user of the instance whom the provider names.
 
-    Where that user's session is open in this browser it goes on, newly proven: None. Raises
-    SignInRefused for a name that no enabled user has (nobody is made by signing in), and for a
-    proof that another person has given.
+    Where that user's session is open in this browser it goes on, newly proven: None. One that has
+    ended meanwhile is as none. Raises SignInRefused for a name that no enabled user has (nobody is
+    made by signing in), and for a proof that another person has given.
     """
     visit, now = present_visit(), access.clock.now()
     attempt = attempt_in_flow(flow, visit.address)
     with access.transaction("counting a sign-in") as conn:
         count_attempt(conn, attempt, now)
     identity: Identity = provider.identity(flow, code)
-    before = flow.session_id
     with access.transaction("signing in") as conn:
         forgive(conn, attempt, now)
         person = person_named(conn, identity.username) if "\x00" not in identity.username else None
         if person is None or not person.enabled:
             raise SignInRefused("nobody here has the name that the provider gives")
-        if before is not None and note_proof_elsewhere(
-            access, conn, before, person, identity.proven_at
-        ):
-            action, session_id, signed_in = "session.prove", before, None
+        before = open_row(access, conn, flow.session_id, visit)
+        if before is not None and before.user_id == person.user_id:
+            note_proof_elsewhere(access, conn, before, identity.proven_at)
+            action, session_id, signed_in = "session.prove", before.session_id, None
         elif before is not None and flow.fresh:
             raise SignInRefused("the provider names another person than the one who is signed in")
         else:
@@ -209,5 +208,5 @@ def _enter(access: Access, provider: Provider, flow: Flow, code: str) -> SignedI
         access.audit.record(conn, entry, visit.correlation_id)
     if before is not None and signed_in is not None:
         # Its cookie is replaced: nobody can end it any more.
-        end_session(access, before, visit)
+        end_session(access, before.session_id, visit)
     return signed_in

@@ -165,23 +165,28 @@ def note_proof(access: Access, conn: Connection, session: Session) -> datetime:
     return now
 
 
-def note_proof_elsewhere(
-    access: Access, conn: Connection, session_id: UUID, person: Person, proven_at: datetime
-) -> bool:
-    """Note that a provider has seen a proof by the holder of an open session.
+def open_row(
+    access: Access, conn: Connection, session_id: UUID | None, visit: Visit
+) -> SessionRow | None:
+    """Return the row of a session that is open, locked; one that should have ended ends, and is None."""
+    row = _row_of(conn, session_id) if session_id is not None else None
+    if row is None or row.ended_because is not None:
+        return None
+    because = _ending(access, row, _holder(access, conn, row), access.clock.now())
+    if because is None:
+        return row
+    _end(access, conn, row, because, visit)
+    return None
 
-    False, and nothing noted, when it has ended or is another person's.
-    """
-    now, row = access.clock.now(), _row_of(conn, session_id)
-    if row is None or row.ended_because is not None or row.user_id != person.user_id:
-        return False
-    if _ending(access, row, person, now) is not None:
-        return False
+
+def note_proof_elsewhere(
+    access: Access, conn: Connection, row: SessionRow, proven_at: datetime
+) -> None:
+    """Note that a provider has seen a proof by the holder of an open session."""
     conn.execute(
         "UPDATE access.sessions SET proven_at = greatest(proven_at, %s) WHERE session_id = %s",
-        (min(proven_at, now), session_id),
+        (min(proven_at, access.clock.now()), row.session_id),
     )
-    return True
 
 
 def forget_sessions(access: Access, conn: Connection) -> None:
