@@ -10,7 +10,7 @@ import base64
 import json
 import re
 from typing import Final
-from urllib.parse import parse_qsl, unquote_plus, urlencode
+from urllib.parse import parse_qsl, unquote, unquote_plus, urlencode
 
 from shared.secretshapes import NAMED, PRIVATE_KEY, RANDOM, SECRET_NAME
 
@@ -64,8 +64,20 @@ def page_within(path: str | None, home: str) -> str:
     """
     if path is None or not path.startswith("/admin/") or "\\" in path or "//" in path:
         return home
+    if _climbs(path):
+        return home
     clean = without_secrets(path) if path.isprintable() else None
     return home if clean is None else clean
+
+
+def _climbs(path: str) -> bool:
+    """Tell whether a browser, or a proxy that decodes, would take the path for another one."""
+    text = re.split("[?#]", path, maxsplit=1)[0]
+    for _ in range(_DECODED):
+        if not {".", ".."}.isdisjoint(re.split(r"[/\\]", text)):
+            return True
+        text = unquote(text)
+    return False
 
 
 def _is_secret_parameter(name: str, value: str) -> bool:

@@ -21,8 +21,8 @@ from uuid import UUID
 # What the key of flows is derived from the place's root key for.
 FLOW_KEY: Final = "secryn sign-in flows v1"
 _RANDOM_BYTES: Final = 32
-# A browser keeps some 4,000 bytes of a cookie.
-_LONGEST: Final = 2000
+# A browser keeps some 4,000 bytes of a cookie, and drops a longer one: of these what is carried has so many.
+_LONGEST: Final = 3000
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,10 @@ class Flow:
         cls, key: bytes, following: str, session_id: UUID | None = None, *, fresh: bool = False
     ) -> Flow:
         """Return a new one that leads to the page ``following``; one too long for it is left out."""
-        carried = [following if len(following) <= _LONGEST else None]
-        carried.append(str(session_id) if session_id is not None else None)
-        text = base64.urlsafe_b64encode(json.dumps(carried).encode()).decode().rstrip("=")
+        named = str(session_id) if session_id is not None else None
+        text = _encoded(following, named)
+        if len(text) > _LONGEST:
+            text = _encoded(None, named)
         body = f"{secrets.token_urlsafe(_RANDOM_BYTES)}.{text}"
         return cls(f"{body}.{_tag(key, body)}", fresh)
 
@@ -89,6 +90,11 @@ def flow_of(key: bytes, value: str, state: str) -> Flow | None:
         if hmac.compare_digest(flow.derived("state").encode(), state.encode()):
             return flow
     return None
+
+
+def _encoded(*carried: str | None) -> str:
+    text = json.dumps(carried, ensure_ascii=False, separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode("utf-8", "surrogatepass")).decode().rstrip("=")
 
 
 def _tag(key: bytes, body: str) -> str:

@@ -186,11 +186,38 @@ def test_a_proof_by_another_person_proves_nothing(doors: Doors, oidc: TestProvid
     )
     assert session_of(browser) == before
     assert begins(doors, other) == 0
-    # Somebody who has signed out meanwhile has nothing to prove.
-    target = oidc.come_back(began(browser, "?fresh"), name)
-    headers = {"X-CSRF-Token": before["csrf_token"]}
-    assert browser.delete("/api/v1/session", headers=headers).status_code == 204
-    assert came_back(browser, target).get_json()["code"] == "access.sign_in_refused"
+
+
+@pytest.mark.parametrize("ending", ["signed_out", "idle", "restored", "gone"])
+@pytest.mark.parametrize("same", [True, False])
+def test_where_the_session_has_ended_meanwhile_a_proof_is_a_sign_in(
+    doors: Doors, oidc: TestProvider, ending: str, same: bool
+) -> None:
+    name, browser = new_name(doors), doors.browser()
+    came_back(browser, oidc.come_back(began(browser), name))
+    comes = name if same else new_name(doors)
+    csrf = {"X-CSRF-Token": session_of(browser)["csrf_token"]}
+    target = oidc.come_back(began(browser, "?fresh&next=/admin/operations"), comes)
+    if ending == "signed_out":
+        assert browser.delete("/api/v1/session", headers=csrf).status_code == 204
+    elif ending == "idle":
+        doors.execute(
+            "UPDATE access.sessions SET last_seen_at = %s WHERE username = %s",
+            doors.clock.now() - timedelta(hours=1), name,
+        )  # fmt: skip
+    elif ending == "restored":
+        doors.execute("UPDATE access.sessions SET epoch = epoch - 1 WHERE username = %s", name)
+    else:
+        doors.execute("DELETE FROM access.sessions WHERE username = %s", name)
+    answer = came_back(browser, target)
+    assert "url=/admin/operations" in answer.get_data(as_text=True)
+    assert session_of(browser)["username"] == comes
+    # What the old one ended of is noted as such.
+    because = dict(
+        doors.rows("SELECT ended_because, username FROM access.sessions WHERE username = %s", name)
+    )
+    expected = ({ending} - {"gone"}) | ({None} if same else set())
+    assert set(because) == expected
 
 
 def test_another_person_who_signs_in_ends_the_session_before(
@@ -243,7 +270,8 @@ def test_the_service_that_the_provider_leads_to_sends_on_to_the_one_that_was_lef
         (RESTORES, "/admin/backups", "http://localhost:1/admin/backups"),
         (BACKUPS, "https://evil.example/admin/", "/admin/home"),
         (BACKUPS, "//evil.example/admin/", "/admin/home"),
-        (BACKUPS, "/admin/../x", "/admin/../x"),
+        (BACKUPS, "/admin/../x", "/admin/home"),
+        (RESTORES, "/admin/restore/%2e%2E/x", "/admin/restore/home"),
         (RESTORES, "/api/v1/session", "/admin/restore/home"),
         (BACKUPS, f"/admin/audit?token=secryn-token.{'aB3' * 20}", "/admin/audit"),
         (BACKUPS, "/admin/" + "a" * 5000, "/admin/home"),
@@ -256,6 +284,22 @@ def test_the_way_back_leads_to_a_page_of_ours_at_the_service_that_has_it(
     flow = Flow.begin(KEY, ways.wanted(wanted))
     assert ways.following(flow) == leads
     assert flow_of(KEY, flow.value, flow.derived("state")) == flow
+
+
+@pytest.mark.parametrize("one", ["a", "é", "\N{GRINNING FACE}", '"'])
+def test_a_browser_keeps_what_is_carried_however_long_the_page(doors: Doors, one: str) -> None:
+    for times, kept in ((500, True), (1900, one == "a"), (4000, False)):
+        page = "/admin/" + one * times
+        made = Flow.begin(KEY, page, uuid4())
+        assert flow_held(KEY, made.value) == made
+        assert made.following == (page if kept else None)
+        assert made.session_id is not None
+    browser = doors.browser()
+    # The provider that is asked first need not answer: what is set is looked at.
+    began(browser, f"?next=/admin/{quote(one * 1900)}")
+    cookie = cookie_of(doors, browser, "oidc")
+    # RFC 6265, section 6.1.
+    assert len(cookie.key) + len(cookie.value) < 4000
 
 
 @pytest.mark.parametrize("value", ["", "x", "x.", "x.!", "x.bnVsbA", "x.WzEsMl0", "é.WyJ4Il0"])

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from serving.addresses import holds_secret, without_secrets
+from serving.addresses import holds_secret, page_within, without_secrets
 from serving.paging import encode_cursor
 from shared.archive.age import HybridIdentity, X25519Identity
 from shared.messages import SigningKey
@@ -72,3 +72,15 @@ def test_what_is_encoded_without_end_is_not_believed() -> None:
     for _ in range(9):
         text = quote(f" {text}")
     assert holds_secret(text)
+
+
+@pytest.mark.parametrize("dots", [".", "..", "%2e", "%2E%2e", ".%2e", "%2e.", "%252e%252e"])
+def test_a_page_of_ours_is_none_that_leads_out_of_where_ours_are(dots: str) -> None:
+    for path in (
+        f"/admin/{dots}/api/v1/x", f"/admin/{dots}", f"/admin/backups/{dots}?a=1",
+        f"/admin/{dots}#x", f"/admin/{dots}%2fapi", f"/admin/x%5c{dots}%5Cy", f"/admin/%2f{dots}/x",
+    ):  # fmt: skip
+        assert page_within(path, "/admin/home") == "/admin/home"
+    # It is the path that leads somewhere.
+    for path in (f"/admin/x?next=/{dots}/", f"/admin/x#/{dots}/", f"/admin/x{dots}y", "/admin/..."):
+        assert page_within(path, "/admin/home") == path
