@@ -46,12 +46,14 @@ class Terms:
 class Request:
     """What is stored of a request, and what this process keeps for the run.
 
+    ``asked`` is what a copy of the command has to ask for, too; it is stored with ``data``.
     ``terms`` are asked for in the transaction that stores it.
     """
 
     action: str
     restore_id: str
-    data: dict[str, Any]
+    asked: Mapping[str, Any]
+    data: Mapping[str, Any]
     accepted: Accepted
     reason: str
     details: dict[str, Any]
@@ -66,11 +68,21 @@ def known_request(
     Raises CommandReused where that one asked for something else.
     """
     with context.transaction("looking for the restore") as conn:
-        stored = context.store.read_stream(conn, stream_of(restore_id))
-        if stored:
-            check_same(command_id, stored[0].data, asked)
-            return context.history.get(conn, restore_id)
-    return None
+        return _known(context, conn, restore_id, command_id, asked)
+
+
+def _known(
+    context: RestoreContext,
+    conn: Connection,
+    restore_id: str,
+    command_id: UUID,
+    asked: Mapping[str, Any],
+) -> dict[str, Any] | None:
+    stored = context.store.read_stream(conn, stream_of(restore_id))
+    if not stored:
+        return None
+    check_same(command_id, stored[0], ev.REQUESTED, asked)
+    return context.history.get(conn, restore_id)
 
 
 def store_request(
@@ -78,20 +90,23 @@ def store_request(
 ) -> dict[str, Any]:
     """Store ``request`` and return the restore as it stands.
 
-    Raises RestoreInProgress, and what its terms raise.
+    Raises RestoreInProgress, CommandReused, and what its terms raise.
     """
     restore_id = request.restore_id
     command_id = str(request.data["command_id"])
     meta = EventMeta(requester.name, requester.correlation_id, command_id)
     with context.transaction("storing the request") as conn:
         context.store.lock_appends(conn)
-        if context.history.exists(conn, restore_id):
-            # The same command came in twice at once, and the other copy stored it.
-            return context.history.get(conn, restore_id)
+        # The same command came in twice at once, and the other copy stored it.
+        known = _known(context, conn, restore_id, UUID(command_id), request.asked)
+        if known is not None:
+            return known
         terms = request.terms(conn)
         if not terms.waits:
             check_none_runs(context, conn, restore_id)
-        requested = NewEvent(ev.REQUESTED, {**request.data, **terms.data}, RESTORE_EVENTS)
+        requested = NewEvent(
+            ev.REQUESTED, {**request.asked, **request.data, **terms.data}, RESTORE_EVENTS
+        )
         context.history.append(conn, restore_id, 0, [requested, *terms.events], meta)
         for entry in (_entry(request, requester, terms), *terms.entries):
             context.audit.record(conn, entry, requester.correlation_id)

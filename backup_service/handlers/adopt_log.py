@@ -53,7 +53,7 @@ def adopt_log(context: BackupContext, command: AdoptLog, requester: Requester) -
     """
     requester.require("restore")
     check_target(context.settings.place, command.instance_id, command.environment)
-    before = decided(context, command.command_id)
+    before = decided(context, command.command_id, ev.LOG_ADOPTED, {"reason": command.reason})
     if before is not None:
         return before
     with holding_all(context):

@@ -24,6 +24,8 @@ from backup_service.handlers.purge_backup import (
 from backup_service.retention.evaluate import Candidate
 from backup_service.retention.judging import Judged, judge, judge_by
 from backup_service.retention.policy import RetentionPolicy
+from backup_service.retention.runs import stream_of
+from serving.repeated import check_same
 from serving.requester import Requester
 from shared.audit import AuditEntry
 from shared.clock import Clock
@@ -57,13 +59,15 @@ def request_retention(
 ) -> dict[str, Any]:
     """Have the worker apply the rules in force; a repeated command changes nothing.
 
-    Raises AccessError, PostgresUnavailable.
+    Raises AccessError, CommandReused, PostgresUnavailable.
     """
     requester.require("delete")
     run_id = _run_of(command.command_id)
     meta = EventMeta(requester.name, requester.correlation_id, str(command.command_id))
     with postgres_faults("asking for retention"), context.pool.connection() as conn:
         _ask(context, conn, run_id, command.reason, (meta, requester.source))
+        first = context.store.read_stream(conn, stream_of(run_id))[0]
+        check_same(command.command_id, first, ev.RETENTION_REQUESTED, {"reason": command.reason})
         return context.runs.get(conn, run_id)
 
 

@@ -75,7 +75,7 @@ def configure(
         else:
             digest = digest_of(command.value.as_json())
             asked = {"name": model.SHORT, "digest": digest, "reason": command.reason}
-            check_same(command.command_id, decided.data, asked)
+            check_same(command.command_id, decided, ev.CONFIGURED, asked)
     TOLD.reach()
     if wait_s > 0:
         _wait(context, decided, wait_s)
@@ -86,12 +86,13 @@ def confirm(context: BackupContext, command: Confirm, requester: Requester) -> d
     """Let what came from somewhere hold, recipients and all; a repeated command changes nothing.
 
     Raises AccessError, ConfigurationChanged, NothingToConfirm, ChangeOnItsWay, RestoreInProgress,
-    UnavailableError.
+    CommandReused, UnavailableError.
     """
     requester.require("configure")
     with postgres_faults("confirming"), context.pool.connection() as conn:
         context.store.lock_appends(conn)
-        if context.store.find(conn, _event_id(command.command_id)) is None:
+        known = context.store.find(conn, _event_id(command.command_id))
+        if known is None:
             now = _checked(context, conn, command.model, command.if_match)
             if now.confirmed:
                 raise NothingToConfirm(f"the {command.model.SHORT} was set here")
@@ -103,6 +104,9 @@ def confirm(context: BackupContext, command: Confirm, requester: Requester) -> d
             _check_recipients(context, now, now.value, requester)
             _append(context, conn, command, now, requester)
             DECIDED.reach()
+        else:
+            asked = {"name": command.model.SHORT, "reason": command.reason}
+            check_same(command.command_id, known, ev.CONFIGURATION_CONFIRMED, asked)
     TOLD.reach()
     return show_configuration(context, command.model)
 

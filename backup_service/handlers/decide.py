@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,6 +11,7 @@ from uuid import UUID
 from backup_service import events as ev
 from backup_service.commands import AdoptLog, SkipEvent
 from backup_service.context import BackupContext
+from serving.repeated import check_same
 from serving.requester import Requester
 from shared.audit import AuditEntry
 from shared.database import Connection, postgres_faults
@@ -46,11 +47,16 @@ def holding_all(context: BackupContext) -> Iterator[None]:
         yield
 
 
-def decided(context: BackupContext, command_id: UUID) -> dict[str, Any] | None:
-    """Return what the same command decided before, if it did."""
+def decided(
+    context: BackupContext, command_id: UUID, kind: str, asked: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return what the same command decided before, if it did. Raises CommandReused."""
     with postgres_faults("looking for the command"), context.pool.connection() as conn:
         last = context.store.last(conn, ev.log_stream_of(command_id))
-    return None if last is None else last.data
+    if last is None:
+        return None
+    check_same(command_id, last, kind, asked)
+    return last.data
 
 
 def record_decision(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 from uuid import UUID, uuid5
 
+from backup_service import events as ev
 from backup_service.commands import DeleteBackup
 from backup_service.context import BackupContext
 from backup_service.handlers.purge_backup import Ground, purge_backup
+from serving.repeated import check_same
 from serving.requester import Requester
 from shared.database import postgres_faults
 from shared.errors import NotConfirmed
@@ -22,7 +24,7 @@ def delete_backup(
 
     Where the storage refuses, the backup stays as it is, ``purge`` says why, and it is tried again.
 
-    Raises AccessError, NotConfirmed, and what keeps a backup: see ``purge_backup``.
+    Raises AccessError, NotConfirmed, CommandReused, and what keeps a backup: see ``purge_backup``.
     """
     requester.require("delete")
     if command.confirm != backup_id:
@@ -38,5 +40,8 @@ def delete_backup(
             requester.correlation_id, event_id,
         )  # fmt: skip
         purge_backup(context, backup_id, ground)
+    else:
+        asked = {"backup_id": backup_id, "reason": command.reason}
+        check_same(command.command_id, begun, ev.PURGE_STARTED, asked)
     with postgres_faults("reading the history"), context.pool.connection() as conn:
         return context.history.get(conn, backup_id)

@@ -12,6 +12,7 @@ from backup_service.commands import HoldBackup, ReleaseBackup
 from backup_service.context import SERVICE, BackupContext
 from backup_service.events import Backup
 from backup_service.holds import is_over
+from serving.repeated import check_same
 from serving.requester import Requester
 from shared.audit import AuditEntry
 from shared.crashpoints import CrashPoint
@@ -34,7 +35,7 @@ def hold_backup(
     """Keep a backup from being purged; a holder's new hold replaces the old.
 
     A repeated command changes nothing. Raises AccessError, BackupNotFound, BackupPurging,
-    ConflictError for one that has no object, UsageError for an end that is past.
+    ConflictError for one that has no object, UsageError for an end that is past, CommandReused.
     """
     requester.require("hold")
     if command.until is not None and command.until <= context.clock.now():
@@ -52,11 +53,14 @@ def hold_backup(
     }
     with postgres_faults("holding the backup"), context.pool.connection() as conn:
         backup = _loaded(context, conn, backup_id)
-        if context.store.find(conn, _event_id(command.command_id)) is None:
+        known = context.store.find(conn, _event_id(command.command_id))
+        if known is None:
             _check_there(backup)
             event = NewEvent(ev.HELD, data, BACKUP_EVENTS, event_id=_event_id(command.command_id))
             _append(context, conn, backup, event, requester)
             HOLDING.reach()
+        else:
+            check_same(command.command_id, known, ev.HELD, data)
         return context.history.get(conn, backup_id)
 
 
@@ -65,20 +69,24 @@ def release_backup(
 ) -> dict[str, Any]:
     """Give one holder's hold back; the other holders' stay.
 
-    A repeated command changes nothing. Raises AccessError, BackupNotFound, HoldNotFound.
+    A repeated command changes nothing. Raises AccessError, BackupNotFound, HoldNotFound,
+    CommandReused.
     """
     requester.require("hold")
     holder = command.holder or requester.name
     with postgres_faults("releasing the backup"), context.pool.connection() as conn:
         backup = _loaded(context, conn, backup_id)
-        if context.store.find(conn, _event_id(command.command_id)) is None:
+        known = context.store.find(conn, _event_id(command.command_id))
+        data = {"backup_id": backup_id, "holder": holder, "reason": command.reason}
+        if known is None:
             if holder not in {hold["holder"] for hold in backup.facts["holds"]}:
                 raise HoldNotFound(f"{holder} has no hold on the backup {backup_id}")
-            data = {"backup_id": backup_id, "holder": holder, "reason": command.reason}
             event = NewEvent(
                 ev.RELEASED, data, BACKUP_EVENTS, event_id=_event_id(command.command_id)
             )
             _append(context, conn, backup, event, requester)
+        else:
+            check_same(command.command_id, known, ev.RELEASED, data)
         return context.history.get(conn, backup_id)
 
 

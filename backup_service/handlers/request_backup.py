@@ -30,7 +30,7 @@ def request_backup(
 ) -> dict[str, Any]:
     """Store the request and return the backup as it stands; a repeated command changes nothing.
 
-    Raises AccessError without the permission, ProofNeeded, UnavailableError.
+    Raises AccessError without the permission, ProofNeeded, CommandReused, UnavailableError.
     """
     requester.require("create")
     requester.may_name(
@@ -42,17 +42,18 @@ def request_backup(
 def request_named(
     context: BackupContext, command: CreateBackup, requester: Requester
 ) -> dict[str, Any]:
-    """Store a request whose recipients somebody with the right to has named; as ``request_backup``."""
+    """Store a request whose recipients somebody with the right to has named; as ``request_backup``.
+
+    Raises CommandReused, RestoreInProgress, UnavailableError.
+    """
     backup_id = command.backup_id
     with postgres_faults("storing the request"), context.pool.connection() as conn:
-        if stored := context.store.read_stream(conn, stream_of(backup_id)):
-            fingerprints = [recipient_fingerprint(each) for each in command.recipients]
-            check_same(command.command_id, stored[0].data, _asked(command, fingerprints))
-        else:
+        if not context.history.exists(conn, backup_id):
             _check_fence(conn, command)
             # Where the same command came in twice at once, the other copy stored it.
             with suppress(ConcurrencyConflict), conn.transaction():
                 store_request(context, conn, command, requester)
+        _check_same(context, conn, command)
         shown = context.history.get(conn, backup_id)
     STORED.reach()
     return shown
@@ -86,6 +87,15 @@ def store_request(
         requester.source, message=command.reason,
     )  # fmt: skip
     context.audit.record(conn, entry, requester.correlation_id)
+
+
+def _check_same(context: BackupContext, conn: Connection, command: CreateBackup) -> None:
+    """Compare with what is stored, by whichever copy. Raises CommandReused."""
+    first = context.store.read_stream(conn, stream_of(command.backup_id))[0]
+    # Of one that was adopted nothing tells any more what its command asked for.
+    if first.type != ev.ADOPTED:
+        fingerprints = [recipient_fingerprint(each) for each in command.recipients]
+        check_same(command.command_id, first, ev.REQUESTED, _asked(command, fingerprints))
 
 
 def _asked(command: CreateBackup, fingerprints: list[str]) -> dict[str, Any]:

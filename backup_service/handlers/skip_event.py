@@ -40,7 +40,8 @@ def skip_event(context: BackupContext, command: SkipEvent, requester: Requester)
     """
     requester.require("restore")
     check_target(context.settings.place, command.instance_id, command.environment)
-    before = decided(context, command.command_id)
+    asked = {"offset": command.offset, "reason": command.reason}
+    before = decided(context, command.command_id, ev.EVENT_SKIPPED, asked)
     if before is not None:
         return before
     with postgres_faults("reading the position"), context.pool.connection() as conn:

@@ -34,16 +34,25 @@ def request_rehearsal(
     requester.require("restore")
     rehearsal_id = str(command.rehearsal_id)
     with context.transaction("looking for the rehearsal") as conn:
-        if stored := context.store.read_stream(conn, stream_of(rehearsal_id)):
-            check_same(command.command_id, stored[0].data, _asked(command))
-            return context.rehearsals.get(conn, rehearsal_id)
+        if context.rehearsals.exists(conn, rehearsal_id):
+            return _same(context, conn, command)
     check_target(context, command)
     upload_sha256 = check_source(context, command)
     accepted = AcceptedRehearsal(command, context.recipients.unseal(command, upload_sha256))
     with context.transaction("storing the request") as conn:
-        shown = store_request(context, conn, accepted, requester)
+        store_request(context, conn, accepted, requester)
+        # By whichever copy: two may have come in at once.
+        shown = _same(context, conn, command)
     STORED.reach()
     return shown
+
+
+def _same(context: RestoreContext, conn: Connection, command: RehearseRestore) -> dict[str, Any]:
+    """Return the rehearsal of the command. Raises CommandReused where it is another command's."""
+    rehearsal_id = str(command.rehearsal_id)
+    first = context.store.read_stream(conn, stream_of(rehearsal_id))[0]
+    check_same(command.command_id, first, ev.REQUESTED, _asked(command))
+    return context.rehearsals.get(conn, rehearsal_id)
 
 
 def _text(value: object) -> str | None:

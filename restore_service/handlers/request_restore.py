@@ -37,8 +37,6 @@ def request_restore(
     restore_id = str(command.restore_id)
     asked = {
         "kind": "restore",
-        "restore_id": restore_id,
-        "command_id": str(command.command_id),
         "target_instance_id": str(command.target_instance_id),
         "backup_id": None if command.backup_id is None else str(command.backup_id),
         "upload_id": None if command.upload_id is None else str(command.upload_id),
@@ -53,7 +51,9 @@ def request_restore(
     check_target(context, command)
     upload_sha256 = check_source(context, command)
     key = context.recipients.unseal(command, upload_sha256)
-    data = asked | {
+    data = {
+        "restore_id": restore_id,
+        "command_id": str(command.command_id),
         "key_fingerprint": fingerprint_of(key),
         "receipt_sha256": command.receipt_sha256,
         "runner": context.runner,
@@ -68,7 +68,9 @@ def request_restore(
             check_asked_window(context, command)
         return found
 
-    request = Request("restore.run", restore_id, data, accepted, command.reason, details, terms)
+    request = Request(
+        "restore.run", restore_id, asked, data, accepted, command.reason, details, terms
+    )
     return store_request(context, request, requester)
 
 

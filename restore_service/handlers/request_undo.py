@@ -35,7 +35,7 @@ def request_undo(
     check_target(context, command)
     with context.transaction("looking for the last restore") as conn:
         undone = find_undoable(context, conn, command.restore_id)
-    data = asked | {
+    data = {
         "restore_id": undo_id,
         "command_id": str(command.command_id),
         "undo_of": undone.restore_id,
@@ -47,5 +47,5 @@ def request_undo(
     }
     accepted = AcceptedUndo(command)
     details = {"undo_of": undone.restore_id}
-    request = Request("restore.undo", undo_id, data, accepted, command.reason, details)
+    request = Request("restore.undo", undo_id, asked, data, accepted, command.reason, details)
     return store_request(context, request, requester)

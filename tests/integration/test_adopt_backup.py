@@ -117,6 +117,19 @@ def test_what_the_receipt_says_is_in_the_history_again(backing: Backing) -> None
         assert backing.context.history.get(conn, before["backup_id"]) == present
 
 
+def test_the_command_that_made_it_is_answered_as_before_when_it_comes_again(
+    backing: Backing,
+) -> None:
+    command = CreateBackup(command_id=uuid4(), reason="before the loss", at_position=True)
+    create_backup(
+        backing.context, request_backup(backing.context, command, backing.admin)["backup_id"]
+    )
+    forget(backing)
+    adopt(backing, {"backup_id": str(command.backup_id)})
+    again = request_backup(backing.context, command, backing.admin)
+    assert (again["backup_id"], again["state"]) == (str(command.backup_id), "created")
+
+
 def test_a_key_that_waited_is_gone_and_one_that_still_waits_is_not(backing: Backing) -> None:
     gone, waiting, viewed = made(backing), made(backing), made(backing)
     own = made(backing, "own", HybridIdentity.generate().to_recipient().encode())
