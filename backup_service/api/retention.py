@@ -19,7 +19,7 @@ from backup_service.retention.runs import REQUESTED, stream_of
 from serving.api import LOCATION, accepted, command_body, operation, query
 from serving.caller import requires
 from serving.requester import http_requester, json_body
-from serving.watching import EVENT_STREAM, WaitQuery, WatchBoard, Watched, follow, show
+from serving.watching import FOLLOWS, WAITS, WaitQuery, WatchBoard, Watched, follow, show
 from shared.api.retention import RetentionPreview, RetentionRun
 from shared.errors import RetentionRunNotFound, WatchersBusy
 
@@ -67,12 +67,9 @@ def create_retention_routes(context: BackupContext, board: WatchBoard) -> Bluepr
     @routes.get("/runs/<run_id>")
     @operation(
         "One run of retention, at once or when it has changed",
-        query=WaitQuery,
-        takes_headers={"If-None-Match": "The ETag of what is known."},
         answer=RetentionRun,
-        status=(200, 304),
-        headers={"ETag": "Another one with every change."},
         problems=(RetentionRunNotFound,),
+        **WAITS,
     )
     @requires("read")
     def show_one(run_id: str) -> Response:
@@ -81,10 +78,8 @@ def create_retention_routes(context: BackupContext, board: WatchBoard) -> Bluepr
     @routes.get("/runs/<run_id>/events")
     @operation(
         "One run of retention as it changes: server-sent events",
-        takes_headers={"Last-Event-ID": "The id of the last event that came."},
-        gives=EVENT_STREAM,
-        status=(200, 204),
         problems=(RetentionRunNotFound, WatchersBusy),
+        **FOLLOWS,
     )
     @requires("read")
     def watch(run_id: str) -> Response:

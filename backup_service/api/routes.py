@@ -28,7 +28,7 @@ from serving.api import LOCATION, accepted, command_body, operation, query
 from serving.api.download import GIVES, TAKES, StoredObject, send_object
 from serving.caller import requires
 from serving.requester import http_requester
-from serving.watching import EVENT_STREAM, WaitQuery, WatchBoard, Watched, follow, show
+from serving.watching import FOLLOWS, WAITS, WaitQuery, WatchBoard, Watched, follow, show
 from shared.api.backups import (
     Backup,
     BackupPage,
@@ -121,12 +121,9 @@ def create_routes(context: BackupContext, board: WatchBoard) -> Blueprint:
     @routes.get("/backups/<backup_id>")
     @operation(
         "One backup, at once or when it has changed",
-        query=WaitQuery,
-        takes_headers={"If-None-Match": "The ETag of what is known."},
         answer=Backup,
-        status=(200, 304),
-        headers={"ETag": "Another one with every change."},
         problems=(BackupNotFound,),
+        **WAITS,
     )
     @requires("read", also=("create",))
     def show_one(backup_id: str) -> Response:
@@ -136,10 +133,8 @@ def create_routes(context: BackupContext, board: WatchBoard) -> Blueprint:
     @routes.get("/backups/<backup_id>/events")
     @operation(
         "One backup as it changes: server-sent events",
-        takes_headers={"Last-Event-ID": "The id of the last event that came."},
-        gives=EVENT_STREAM,
-        status=(200, 204),
         problems=(BackupNotFound, WatchersBusy),
+        **FOLLOWS,
     )
     @requires("read", also=("create",))
     def watch(backup_id: str) -> Response:

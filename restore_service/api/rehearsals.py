@@ -15,7 +15,7 @@ from restore_service.rehearsal.view import show_schedule
 from serving.api import accepted, command_body, operation, query
 from serving.caller import WATCHERS, requires
 from serving.requester import http_requester
-from serving.watching import EVENT_STREAM, WaitQuery, WatchBoard, Watched, follow, show
+from serving.watching import FOLLOWS, WAITS, WaitQuery, WatchBoard, Watched, follow, show
 from shared.api.common import HistoryQuery
 from shared.api.restores import Rehearsal, RehearsalPage, RehearsalSchedule
 from shared.errors import (
@@ -79,12 +79,9 @@ def create_rehearsal_routes(context: RestoreContext, board: WatchBoard) -> Bluep
     @routes.get("/<rehearsal_id>")
     @operation(
         "One rehearsal, at once or when it has changed",
-        query=WaitQuery,
-        takes_headers={"If-None-Match": "The ETag of what is known."},
         answer=Rehearsal,
-        status=(200, 304),
-        headers={"ETag": "Another one with every change."},
         problems=(RehearsalNotFound,),
+        **WAITS,
     )
     @requires("read", also=WATCHERS)
     def show_one(rehearsal_id: str) -> Response:
@@ -93,10 +90,8 @@ def create_rehearsal_routes(context: RestoreContext, board: WatchBoard) -> Bluep
     @routes.get("/<rehearsal_id>/events")
     @operation(
         "One rehearsal as it changes: server-sent events",
-        takes_headers={"Last-Event-ID": "The id of the last event that came."},
-        gives=EVENT_STREAM,
-        status=(200, 204),
         problems=(RehearsalNotFound, WatchersBusy),
+        **FOLLOWS,
     )
     @requires("read", also=WATCHERS)
     def watch(rehearsal_id: str) -> Response:

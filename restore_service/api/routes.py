@@ -28,7 +28,7 @@ from restore_service.voided import page_of_voided
 from serving.api import LOCATION, accepted, command_body, operation, query
 from serving.caller import WATCHERS, current_caller, requires
 from serving.requester import http_requester
-from serving.watching import EVENT_STREAM, WaitQuery, WatchBoard, Watched, follow, show
+from serving.watching import FOLLOWS, WAITS, WaitQuery, WatchBoard, Watched, follow, show
 from shared.api.common import PAGE_MAX, HistoryQuery, PageQuery
 from shared.api.restores import (
     Preview,
@@ -133,12 +133,9 @@ def create_routes(context: RestoreContext, board: WatchBoard) -> Blueprint:
     @routes.get("/previews/<preview_id>")
     @operation(
         "One preview, at once or when it has changed",
-        query=WaitQuery,
-        takes_headers={"If-None-Match": "The ETag of what is known."},
         answer=Preview,
-        status=(200, 304),
-        headers={"ETag": "Another one with every change."},
         problems=(PreviewNotFound,),
+        **WAITS,
     )
     @requires("restore")
     def show_preview(preview_id: str) -> Response:
@@ -147,10 +144,8 @@ def create_routes(context: RestoreContext, board: WatchBoard) -> Blueprint:
     @routes.get("/previews/<preview_id>/events")
     @operation(
         "One preview as it changes: server-sent events",
-        takes_headers={"Last-Event-ID": "The id of the last event that came."},
-        gives=EVENT_STREAM,
-        status=(200, 204),
         problems=(PreviewNotFound, WatchersBusy),
+        **FOLLOWS,
     )
     @requires("restore")
     def watch_preview(preview_id: str) -> Response:
@@ -191,12 +186,9 @@ def create_routes(context: RestoreContext, board: WatchBoard) -> Blueprint:
     @routes.get("/restores/<restore_id>")
     @operation(
         "One restore, at once or when it has changed",
-        query=WaitQuery,
-        takes_headers={"If-None-Match": "The ETag of what is known."},
         answer=Restore,
-        status=(200, 304),
-        headers={"ETag": "Another one with every change."},
         problems=(RestoreNotFound,),
+        **WAITS,
     )
     @requires("read", or_one="watch_one", also=WATCHERS)
     def show_one(restore_id: str) -> Response:
@@ -206,10 +198,8 @@ def create_routes(context: RestoreContext, board: WatchBoard) -> Blueprint:
     @routes.get("/restores/<restore_id>/events")
     @operation(
         "One restore as it changes: server-sent events",
-        takes_headers={"Last-Event-ID": "The id of the last event that came."},
-        gives=EVENT_STREAM,
-        status=(200, 204),
         problems=(RestoreNotFound, WatchersBusy),
+        **FOLLOWS,
     )
     @requires("read", or_one="watch_one", also=WATCHERS)
     def watch(restore_id: str) -> Response:

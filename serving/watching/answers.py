@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 from flask import Response, jsonify, request
@@ -35,6 +36,24 @@ class WaitQuery(BaseModel):
     """For how long to wait until the document is another one than If-None-Match says."""
 
     wait_s: Annotated[int, Field(ge=0, le=WAIT_MAX_S)] = 0
+
+
+# How the two are declared, whatever is watched: ``@operation("One backup, ...", answer=..., **WAITS)``.
+WAITS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "query": WaitQuery,
+        "takes_headers": {"If-None-Match": "The ETag of what is known."},
+        "status": (200, 304),
+        "headers": {"ETag": "Another one with every change."},
+    }
+)
+FOLLOWS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "takes_headers": {"Last-Event-ID": "The id of the last event that came."},
+        "gives": EVENT_STREAM,
+        "status": (200, 204),
+    }
+)
 
 
 def show(board: WatchBoard, thing: Watched, wait_s: int) -> Response:

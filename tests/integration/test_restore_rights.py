@@ -10,7 +10,7 @@ import pytest
 
 from restore_service.checks import check_store
 from restore_service.dependents import check_dependents
-from restore_service.rights import copy_rights
+from restore_service.rights import copy_rights, renew_rights
 from shared.database import Connection
 from shared.errors import AccessError, DependentObjects
 from shared.instance.migrate import migrate
@@ -191,6 +191,41 @@ def test_a_right_that_was_taken_away_does_not_come_back(place: PlaceDatabase) ->
         migrate(conn, "staging")
         copy_rights(conn, "instance", "staging")
         assert _rights(conn, "staging") == _rights(conn, "instance")
+
+
+def test_rights_are_copied_once_more_only_where_they_were_changed(place: PlaceDatabase) -> None:
+    # Under the locks of a cut-over: everybody waits for it.
+    with undone(place, OWNER) as conn:
+        conn.execute("ALTER TABLE instance.secrets ENABLE ROW LEVEL SECURITY")
+        conn.execute(
+            "CREATE POLICY open_vaults ON instance.secrets TO secryn_platform, secryn_backup USING "
+            "(EXISTS (SELECT FROM instance.vaults v WHERE v.id = vault_id AND NOT restricted))"
+        )
+        conn.execute(
+            "ALTER DEFAULT PRIVILEGES IN SCHEMA instance GRANT SELECT ON TABLES TO secryn_backup"
+        )
+        migrate(conn, "staging")
+        copy_rights(conn, "instance", "staging")
+        written = _written(conn, "staging")
+        renew_rights(conn, "instance", "staging")
+        assert _written(conn, "staging") == written
+        conn.execute("REVOKE SELECT ON instance.settings FROM secryn_platform")
+        conn.execute("DROP POLICY open_vaults ON instance.secrets")
+        renew_rights(conn, "instance", "staging")
+        assert _rights(conn, "staging") == _rights(conn, "instance")
+        assert _policies(conn, "staging") == _policies(conn, "instance")
+
+
+def _written(conn: psycopg.Connection[tuple[object, ...]], schema: str) -> list[tuple[object, ...]]:
+    """Return where each row about rights lies: one that is written anew lies elsewhere."""
+    return conn.execute(
+        "SELECT 'class', c.oid, c.ctid FROM pg_class c WHERE relnamespace = %(of)s::regnamespace "
+        "UNION ALL SELECT 'policy', p.oid, p.ctid FROM pg_policy p JOIN pg_class c "
+        "ON c.oid = polrelid WHERE relnamespace = %(of)s::regnamespace "
+        "UNION ALL SELECT 'default', oid, ctid FROM pg_default_acl "
+        "WHERE defaclnamespace = %(of)s::regnamespace ORDER BY 1, 2",
+        {"of": schema},
+    ).fetchall()
 
 
 def _rights(conn: psycopg.Connection[tuple[object, ...]], schema: str) -> list[object]:
