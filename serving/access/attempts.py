@@ -7,9 +7,9 @@ before it is checked: many at once are not more than one after another.
 
 Who shares an address with a guesser is not held up by it for ever: a browser from which somebody
 has signed in before is counted on its own (devices.py), and so is a session that proves again who
-it is, here or at a provider. Any other way to a provider and back is counted by itself and, with more
-room, under its address: each one costs a question to the provider, and anybody begins as many as they
-like.
+it is, here or at a provider. Any other way to a provider and back is counted by itself and, with
+more room, under its address: each one costs a question to the provider, and anybody begins as many
+as they like.
 """
 
 from __future__ import annotations
@@ -85,11 +85,13 @@ def attempt_in_session(session_id: UUID) -> Attempt:
 def attempt_in_flow(flow: Flow, address: str | None) -> Attempt:
     """Return what one way to a provider and back is counted under.
 
-    That is the session that it began in, or else the flow, which one of the services has made, and
-    the address.
+    That is the session that it began in, or the browser if it is known, or else the flow, which one
+    of the services has made, and the address.
     """
     if flow.session_id is not None:
         return Attempt(_key("flow in session", str(flow.session_id)))
+    if flow.browser is not None:
+        return Attempt(_key("flow of device", flow.browser.hex()))
     of_address = _key("flows of address", _network(address or ""))
     return Attempt(_key("flow", flow.value), of_address, FLOWS)
 

@@ -1,9 +1,10 @@
 """Browsers from which somebody has signed in before: a guesser at the same address is none of them.
 
-After a sign-in by password the browser keeps a cookie of 32 random bytes (OWASP: device cookies).
-It opens nothing: a try on that account from that browser is counted on its own, and not under an
-address that others share. The table holds the SHA-256 of the cookie and of the account's name; it
-belongs to the place, and a restore changes none of it.
+After a sign-in, by password or by a provider, the browser keeps a cookie of 32 random bytes (OWASP:
+device cookies). It opens nothing: a try on that account from that browser is counted on its own, and
+not under an address that others share; so is a way to a provider and back, on which nobody has said
+yet who it is. The table holds the SHA-256 of the cookie and of the account's name; it belongs to the
+place, and a restore changes none of it.
 """
 
 from __future__ import annotations
@@ -34,17 +35,28 @@ def is_known(conn: Connection, device: str | None, account: str, now: datetime) 
     return row is not None
 
 
-def remember(conn: Connection, device: str | None, account: str, now: datetime) -> str:
+def known_browser(conn: Connection, device: str, now: datetime) -> bytes | None:
+    """Return the digest of a cookie with which anybody has signed in, None for any other."""
+    row = conn.execute(
+        "SELECT digest FROM access.devices WHERE digest = %s AND used_at > %s LIMIT 1",
+        (_digest(device), now - KEPT),
+    ).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def remember(conn: Connection, device: str | bytes | None, account: str, now: datetime) -> str:
     """Note a sign-in to ``account``; return the browser's new cookie.
+
+    ``device`` is the one that it had, or its digest, where the cookie itself has not come along.
 
     It is another one each time, so that nobody can have put it there; whoever else signs in with
     this browser stays known by the new one.
     """
     new = secrets.token_urlsafe(DEVICE_BYTES)
     if device is not None:
+        before = device if isinstance(device, bytes) else _digest(device)
         conn.execute(
-            "UPDATE access.devices SET digest = %s WHERE digest = %s",
-            (_digest(new), _digest(device)),
+            "UPDATE access.devices SET digest = %s WHERE digest = %s", (_digest(new), before)
         )
     conn.execute(
         "INSERT INTO access.devices (digest, account, used_at) VALUES (%s, %s, %s) "

@@ -2,8 +2,8 @@
 
 ``state``, ``nonce`` and the code verifier are derived from the value of one cookie: there is nothing
 to store, and an answer counts for the browser that asked. The cookie also says where the person was,
-and which session of the browser was open: the session's own cookie does not come along from another
-site. A tag under a key of the place, which both services have, says that one of them has made it: nobody
+which session of the browser was open, and whether somebody has signed in there before (devices.py):
+those cookies do not come along from another site. A tag under a key of the place, which both services have, says that one of them has made it: nobody
 else makes flows, or names a session in one.
 """
 
@@ -34,13 +34,22 @@ class Flow:
 
     @classmethod
     def begin(
-        cls, key: bytes, following: str, session_id: UUID | None = None, *, fresh: bool = False
+        cls,
+        key: bytes,
+        following: str,
+        session_id: UUID | None = None,
+        browser: bytes | None = None,
+        *,
+        fresh: bool = False,
     ) -> Flow:
         """Return a new one that leads to the page ``following``; one too long for it is left out."""
-        named = str(session_id) if session_id is not None else None
-        text = _encoded(following, named)
+        named = (
+            None if session_id is None else str(session_id),
+            None if browser is None else browser.hex(),
+        )
+        text = _encoded(following, *named)
         if len(text) > _LONGEST:
-            text = _encoded(None, named)
+            text = _encoded(None, *named)
         body = f"{secrets.token_urlsafe(_RANDOM_BYTES)}.{text}"
         return cls(f"{body}.{_tag(key, body)}", fresh)
 
@@ -56,6 +65,14 @@ class Flow:
         try:
             return UUID(self._carried(1))
         except (ValueError, AttributeError, TypeError):
+            return None
+
+    @property
+    def browser(self) -> bytes | None:
+        """Return the digest by which the browser was known when it began."""
+        try:
+            return bytes.fromhex(self._carried(2))
+        except (ValueError, TypeError):
             return None
 
     def derived(self, purpose: str) -> str:

@@ -14,13 +14,14 @@ from pydantic import BaseModel
 from serving.access.attempts import attempt_in_flow, count_attempt, forgive
 from serving.access.context import Access, present_visit
 from serving.access.cookies import clear_cookie, read_cookie, set_cookie
+from serving.access.devices import known_browser, remember
 from serving.access.entry import current_session
 from serving.access.flow import Flow, flow_held, flow_of
 from serving.access.people import person_named
 from serving.access.provider import Identity, Provider
 from serving.access.sessions import begin_session, end_session, note_proof_elsewhere, open_row
 from serving.access.sign_in import SignedIn
-from serving.access.web import set_session
+from serving.access.web import present_device, set_session
 from serving.addresses import page_within
 from serving.api.operation import operation
 from serving.caller import open_to_all
@@ -139,6 +140,7 @@ def create_oidc_routes(
             key,
             ways.wanted(request.args.get("next")),
             None if session is None else session.session_id,
+            _browser(access),
             fresh="fresh" in request.args,
         )
         response = Response(status=303)
@@ -174,6 +176,14 @@ def create_oidc_routes(
     return routes
 
 
+def _browser(access: Access) -> bytes | None:
+    device = present_device(access)
+    if device is None:
+        return None
+    with access.transaction("looking for a browser") as conn:
+        return known_browser(conn, device, access.clock.now())
+
+
 def _enter(access: Access, provider: Provider, flow: Flow, code: str) -> SignedIn | None:
     """Begin a session for the user of the instance whom the provider names.
 
@@ -200,7 +210,8 @@ def _enter(access: Access, provider: Provider, flow: Flow, code: str) -> SignedI
         else:
             value, session = begin_session(access, conn, person, "oidc", identity.proven_at)
             action, session_id = "session.begin", session.session_id
-            signed_in = SignedIn(session, value)
+            known = remember(conn, flow.browser, person.name, access.clock.now())
+            signed_in = SignedIn(session, value, known)
         entry = AuditEntry(
             action, "success", person.name, "session", str(session_id),
             visit.source, details={"method": "oidc", "subject": identity.subject},

@@ -30,7 +30,7 @@ MAX_NAME_CHARS = 255
 class SignedIn:
     """A new session and the value of its cookie, which is nowhere else.
 
-    ``device`` is the cookie by which this browser is known the next time, for a password's sign-in.
+    ``device`` is the cookie by which this browser is known the next time, where a person signed in.
     """
 
     session: Session

@@ -399,28 +399,68 @@ def test_an_address_asks_the_provider_so_often_and_who_is_signed_in_goes_on(
     inside, guesser = doors.browser(address), doors.browser(address)
     came_back(inside, oidc.come_back(began(inside), name))
     target = oidc.come_back(began(inside, "?fresh"), name)
+    exhaust(doors, address)
+    # Each with a flow of its own, which nothing was counted under.
+    rows = doors.rows("SELECT count(*) FROM access.attempts")
+    assert {refused_with(guesser) for _ in range(3)} == {"access.too_many_attempts"}
+    assert doors.rows("SELECT count(*) FROM access.attempts") == rows
+    assert refused_with(doors.browser("198.51.100.91")) == "access.sign_in_refused"
+    assert came_back(inside, target).status_code == 200
+    doors.clock.pass_(seconds=FLOWS.longest_s)
+    assert refused_with(guesser) == "access.sign_in_refused"
+    # A password is counted elsewhere.
+    doors.add_user(f"{name}p")
+    assert doors.signed_in(f"{name}p", address)
+
+
+def exhaust(doors: Doors, address: str) -> None:
+    """Count at an address what one that the provider refuses counts, until it has to wait."""
     for _ in range(FLOWS.free):
-        # What one that the provider refuses counts, without asking it.
         with doors.access.transaction("a test") as conn:
             tried = attempt_in_flow(Flow.begin(KEY, "/admin/home"), address)
             count_attempt(conn, tried, doors.clock.now())
 
-    def code(browser: FlaskClient) -> str:
-        state = parse_qs(urlsplit(began(browser)).query)["state"][0]
-        answer = browser.get(f"/api/v1/session/oidc/callback?state={state}&code=x")
-        return str(answer.get_json()["code"])
 
-    # Each with a flow of its own, which nothing was counted under.
-    rows = doors.rows("SELECT count(*) FROM access.attempts")
-    assert {code(guesser) for _ in range(3)} == {"access.too_many_attempts"}
-    assert doors.rows("SELECT count(*) FROM access.attempts") == rows
-    assert code(doors.browser("198.51.100.91")) == "access.sign_in_refused"
-    assert came_back(inside, target).status_code == 200
-    doors.clock.pass_(seconds=FLOWS.longest_s)
-    assert code(guesser) == "access.sign_in_refused"
-    # A password is counted elsewhere.
+def refused_with(browser: FlaskClient, query: str = "") -> str:
+    """Return the code of the refusal of a code that the provider does not know."""
+    state = parse_qs(urlsplit(began(browser, query)).query)["state"][0]
+    answer = browser.get(f"/api/v1/session/oidc/callback?state={state}&code=x")
+    return str(answer.get_json()["code"])
+
+
+def moved(doors: Doors, there: FlaskClient, back: FlaskClient, *purposes: str) -> None:
+    for purpose in purposes:
+        cookie = cookie_of(doors, there, purpose)
+        back.set_cookie(cookie.key, cookie.value)
+
+
+def test_a_browser_from_which_somebody_signed_in_before_waits_for_no_guesser(
+    doors: Doors, oidc: TestProvider
+) -> None:
+    name, other, address = new_name(doors), new_name(doors), "198.51.100.92"
     doors.add_user(f"{name}p")
-    assert doors.signed_in(f"{name}p", address)
+    browser, _ = doors.signed_in(f"{name}p", address)
+    browser.delete_cookie(cookie_of(doors, browser, "session").key)
+    exhaust(doors, address)
+    for person in (name, other, name):
+        target = oidc.come_back(began(browser), person)
+        # On the way from the provider SameSite=Strict keeps all cookies back but the flow's.
+        bare = doors.browser(address)
+        moved(doors, browser, bare, "oidc")
+        assert came_back(bare, target).status_code == 200
+        moved(doors, bare, browser, "device")
+    # Who signed in there by password is known there still.
+    ((known,),) = doors.rows(
+        "SELECT count(*) FROM access.devices WHERE digest = sha256(%s::text::bytea)",
+        cookie_of(doors, browser, "device").value,
+    )
+    assert known == 3
+    codes = [refused_with(browser) for _ in range(6)]
+    assert codes == ["access.sign_in_refused"] * 5 + ["access.too_many_attempts"]
+    # A cookie that nobody was given is none.
+    stranger = doors.browser(address)
+    stranger.set_cookie(cookie_of(doors, browser, "device").key, "made up")
+    assert refused_with(stranger) == "access.too_many_attempts"
 
 
 def test_ways_of_one_session_wait_by_themselves(doors: Doors, oidc: TestProvider) -> None:
@@ -428,12 +468,7 @@ def test_ways_of_one_session_wait_by_themselves(doors: Doors, oidc: TestProvider
     for one in (browser, other):
         came_back(one, oidc.come_back(began(one), name))
 
-    def code() -> str:
-        state = parse_qs(urlsplit(began(browser, "?fresh")).query)["state"][0]
-        answer = browser.get(f"/api/v1/session/oidc/callback?state={state}&code=x")
-        return str(answer.get_json()["code"])
-
-    codes = [code() for _ in range(6)]
+    codes = [refused_with(browser, "?fresh") for _ in range(6)]
     assert codes == ["access.sign_in_refused"] * 5 + ["access.too_many_attempts"]
     assert came_back(other, oidc.come_back(began(other, "?fresh"), name)).status_code == 200
 
