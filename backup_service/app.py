@@ -18,6 +18,7 @@ from backup_service.operations import Operations
 from backup_service.retention.runs import RetentionRuns
 from backup_service.schedule.leader import ScheduleLeader
 from backup_service.settings import BackupServiceSettings
+from backup_service.standstill import StandstillWatch
 from backup_service.verification.worker import VerificationWorker
 from backup_service.worker import BackupWorker
 from serving.access.keeper import AccessKeeper
@@ -134,6 +135,7 @@ def run(settings: BackupServiceSettings, clock: Clock = SYSTEM_CLOCK) -> int:
     runtime.add_worker("restores", restores.run)
     runtime.add_worker("relay", relay.run, last=True)
     runtime.add_worker("keys", KeyWatch(context).run)
+    runtime.add_worker("store", StandstillWatch(context).run)
     runtime.add_worker("backups", BackupWorker(context).run)
     runtime.add_worker("schedule", ScheduleLeader(context).run)
     runtime.add_worker("verification", VerificationWorker(context).run)

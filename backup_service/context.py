@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from backup_service.history import History
@@ -13,6 +13,7 @@ from backup_service.operations import Operations
 from backup_service.readmodel import ReadModel
 from backup_service.retention.runs import RetentionRuns
 from backup_service.settings import BackupServiceSettings
+from backup_service.standstill import Standstill
 from serving.audit.reader import AuditReader
 from serving.progress import ProgressBoard
 from shared.audit import AuditEntry, AuditTrail
@@ -49,6 +50,7 @@ class BackupContext:
     issuers: IssuerRegistry
     progress: ProgressBoard
     stop: threading.Event
+    standstill: Standstill = field(default_factory=Standstill)
 
     @property
     def read_models(self) -> tuple[ReadModel, ...]:

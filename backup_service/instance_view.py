@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from psycopg import sql
 
 from backup_service.context import BackupContext
 from backup_service.snapshot.session import INSTANCE_SCHEMA, connect_reader
+from backup_service.standstill import is_behind
 from shared.database import postgres_faults
 from shared.instance.digest import digest_schema
 from shared.instance.position import read_position
 from shared.instance.tables import list_tables
-from shared.kafka import PATIENCE_S, LogAdmin
+from shared.kafka import PATIENCE_S
 from shared.messages.topics import INSTANCE_EVENTS
-
-# What is on the log for longer than this and not in the store is late; and a store that is late
-# and does not move for so long stands still.
-STILL_AFTER: Final = timedelta(seconds=10)
-MOVES_WITHIN_S: Final = 1.0
-_POLL_S: Final = 0.1
 
 
 def show_instance(context: BackupContext) -> dict[str, Any]:
@@ -76,17 +69,17 @@ def digest_instance(context: BackupContext) -> dict[str, Any]:
 
 
 def show_status(context: BackupContext, patience_s: float = PATIENCE_S) -> dict[str, Any]:
-    """Return how far the store is behind the log, and if it moves.
+    """Return how far the store is behind the log, and whether it stands still there.
 
     Raises KafkaUnavailable, after ``patience_s``.
     """
     with postgres_faults("reading the position"), context.pool.connection() as conn:
-        position = read_position(conn, INSTANCE_SCHEMA)
+        position, read_at = read_position(conn, INSTANCE_SCHEMA), context.standstill.now()
     topic = context.kafka.topic(INSTANCE_EVENTS)
     with context.kafka.within(patience_s).admin() as admin:
         end, log = admin.high_watermark(topic), admin.log_identity(topic)
         lost = (log.cluster_id, log.topic_id) != (position.cluster_id, position.topic_id)
-        old = not lost and not position.fenced and _has_old(context, admin, position.position, end)
+        behind = not lost and position.position < end and is_behind(position, admin, topic)
     return {
         "position": position.position,
         "high_watermark": end,
@@ -95,25 +88,5 @@ def show_status(context: BackupContext, patience_s: float = PATIENCE_S) -> dict[
         "lag": None if lost else max(0, end - position.position),
         "epoch": position.epoch,
         "fenced": position.fenced,
-        "stands_still": old and not _moves(context, position.position),
+        "stands_still": context.standstill.note(position if behind else None, read_at),
     }
-
-
-def _has_old(context: BackupContext, admin: LogAdmin, position: int, end: int) -> bool:
-    """Tell whether something stands on the log since a while that the store has not."""
-    if position >= end:
-        return False
-    topic = context.kafka.topic(INSTANCE_EVENTS)
-    recent = admin.offset_since(topic, context.clock.now() - STILL_AFTER)
-    return position < (end if recent is None else recent)
-
-
-def _moves(context: BackupContext, position: int) -> bool:
-    """Tell whether the store goes on within a moment: a projector that catches up does."""
-    deadline = time.monotonic() + MOVES_WITHIN_S
-    while time.monotonic() < deadline:
-        time.sleep(_POLL_S)
-        with postgres_faults("reading the position"), context.pool.connection() as conn:
-            if read_position(conn, INSTANCE_SCHEMA).position != position:
-                return True
-    return False

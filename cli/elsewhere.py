@@ -11,9 +11,10 @@ import typer
 from cli.connect import Connected, connected
 from cli.output import emit
 from cli.protection import protection_lines
+from cli.store import store_lines
 from cli.strays import stray_lines
-from shared.client import ServiceConnection
-from shared.errors import StackNotHealthy, UnavailableError
+from shared.client import BackupClient, ServiceConnection
+from shared.errors import SecrynError, StackNotHealthy, UnavailableError
 
 
 def show_services(state: Path, as_json: bool) -> None:
@@ -38,9 +39,18 @@ def _found(place: Connected) -> dict[str, Any]:
         "environment": identity.environment if identity else None,
         "environment_kind": identity.environment_kind if identity else None,
         "services": services,
+        "store": _store(place.backups) if healthy else None,
         "protection": place.backups.protection() if healthy else None,
         "stray_states": place.restores.strays()["states"] if healthy else None,
     }
+
+
+def _store(backups: BackupClient) -> Mapping[str, Any] | None:
+    """Return where the store stands; None where the log does not answer, say."""
+    try:
+        return backups.status()
+    except SecrynError:
+        return None
 
 
 def _service(connection: ServiceConnection) -> dict[str, Any]:
@@ -60,6 +70,8 @@ def _show(found: Mapping[str, Any]) -> None:
         typer.echo(
             f"  {service['health']:<12} {service['url']}  {service['reason'] or ''}".rstrip()
         )
+    for line in store_lines(found["store"], elsewhere=True):
+        typer.echo(f"  {line}")
     for line in protection_lines(found["protection"]) if found["protection"] else ():
         typer.echo(f"  {line}")
     for line in stray_lines(found["stray_states"] or [], found["instance_id"]):

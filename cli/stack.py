@@ -13,6 +13,7 @@ from cli.options import DEFAULT_STATE, Json, State
 from cli.output import command, emit
 from cli.protection import protection_lines
 from cli.remote import needs_state, remote
+from cli.store import store_lines
 from cli.strays import stray_lines
 
 Environment = Annotated[
@@ -132,6 +133,8 @@ def _show(found: Mapping[str, Any]) -> None:
         )
         if process["reason"]:
             typer.echo(f"             {process['reason']}")
+    for line in store_lines(found["store"]):
+        typer.echo(f"  {line}")
     for line in protection_lines(found["protection"]) if found.get("protection") else ():
         typer.echo(f"  {line}")
     typer.echo(f"  pages      {found['backup_url']}/admin/")

@@ -149,6 +149,8 @@ def status(path: Path) -> dict[str, Any]:
         "processes": processes,
         # What waits for somebody; None while backup_service does not say.
         "keys": keys,
+        # Where the store stands, and if it moves; None while backup_service does not say.
+        "store": service_document(addresses["backup"], token, "/api/v1/status"),
         # What restores kept that the history does not know; None while restore_service does not say.
         "stray_states": None if strays is None else strays["states"],
         "notes": _notes(place) + _notes_on_keys(keys),

@@ -45,7 +45,8 @@ class InstanceDigest(TypedDict):
 class StoreStatus(TypedDict):
     """How far the store is behind the log; ``lag`` is null where that is another log.
 
-    ``stands_still``: what is on the log for more than 10 s is not in the store, and nothing moves.
+    ``stands_still``: the log has had more for the store for 10 s, and the store has not moved. Behind
+    a fence it is false: there the store waits for the end of a restore, or is rebuilt past one.
     """
 
     position: int

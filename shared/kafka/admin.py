@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -43,7 +42,8 @@ class LogAdmin:
         self._replication_factor = replication_factor
         with connecting("connecting", options) as settings:
             self._client = KafkaAdminClient(**settings)
-        self._ends: KafkaConsumer | None = None
+        # By isolation: only one that reads what is committed knows the stable end.
+        self._ends: dict[str, KafkaConsumer] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -131,14 +131,9 @@ class LogAdmin:
 
     def last_stable_offset(self, topic: str) -> int:
         """Return the end that a read_committed reader sees: an open transaction holds it back."""
-        doing, partition = f"reading the stable end of {topic}", TopicPartition(topic, 0)
-        with connecting(doing, self._options) as settings:
-            committed = KafkaConsumer(**settings, group_id=None, isolation_level="read_committed")
-        try:
-            with kafka_faults(doing):
-                return int(committed.end_offsets([partition])[partition])
-        finally:
-            committed.close()
+        with kafka_faults(f"reading the stable end of {topic}"):
+            partition = TopicPartition(topic, 0)
+            return int(self._consumer("read_committed").end_offsets([partition])[partition])
 
     def beginning_offset(self, topic: str) -> int:
         """Return the first offset that the log still has."""
@@ -146,31 +141,20 @@ class LogAdmin:
             partition = TopicPartition(topic, 0)
             return int(self._consumer().beginning_offsets([partition])[partition])
 
-    def offset_since(self, topic: str, moment: datetime) -> int | None:
-        """Return the first offset that was appended at ``moment`` or later; None without one.
-
-        For topics whose times are those of the appending: other times are in no order.
-        """
-        with kafka_faults(f"looking for a time on {topic}"):
-            partition = TopicPartition(topic, 0)
-            asked = {partition: int(moment.timestamp() * 1000)}
-            found = self._consumer().offsets_for_times(asked)[partition]
-        return None if found is None else int(found.offset)
-
-    def _consumer(self) -> KafkaConsumer:
-        if self._ends is None:
+    def _consumer(self, isolation: str = "read_uncommitted") -> KafkaConsumer:
+        if isolation not in self._ends:
             with connecting("connecting to read offsets", self._options) as settings:
-                self._ends = KafkaConsumer(
+                self._ends[isolation] = KafkaConsumer(
                     **settings,
                     group_id=None,
                     enable_auto_commit=False,
-                    isolation_level="read_uncommitted",
+                    isolation_level=isolation,
                     allow_auto_create_topics=False,
                 )
-        return self._ends
+        return self._ends[isolation]
 
     def close(self) -> None:
         """Close the connections."""
-        if self._ends is not None:
-            self._ends.close()
+        for consumer in self._ends.values():
+            consumer.close()
         self._client.close()
