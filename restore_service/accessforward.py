@@ -43,7 +43,9 @@ def roll_access_forward(
 ) -> int:
     """Fold the way that ``undone`` leaves into the access of an archive; return where that ends.
 
-    It was made at ``archive_offset``; the access is of the returned offset then. That is the end of the way, or an event on it that cannot be decoded: no restore goes past it.
+    It was made at ``archive_offset``; the access is of the returned offset then. That is the end of
+    the way, or an event on it that cannot be decoded: no restore goes past it.
+
     Raises ArchiveMalformed for rows that no instance has, KafkaUnavailable.
     """
     conn = access.conn

@@ -1,7 +1,8 @@
 """Run what was accepted, one after another: of all replicas one works at a time.
 
-Restores and rehearsals have a worker each: a restore never waits for a rehearsal. A restore's key is in the memory of the process that accepted it, so that process runs it. Every
-process holds a lock of its own while it lives: a restore whose runner's lock is free was abandoned.
+Restores and rehearsals have a worker each: a restore never waits for a rehearsal. A restore's key is
+in the memory of the process that accepted it, so that process runs it. Every process holds a lock of
+its own while it lives: a restore whose runner's lock is free was abandoned.
 """
 
 from __future__ import annotations
