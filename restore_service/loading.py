@@ -28,7 +28,6 @@ from shared.messages.topics import INSTANCE_EVENTS
 
 # Gets the bytes read of the archive and the rows loaded so far, and may raise.
 OnLoaded = Callable[[int, int], None]
-_SPLIT_BYTES = 1 << 20
 # What is loaded goes to the disk in pieces of 256 KiB, and not all of it at the commit. A server
 # without a way to do that says so by its highest value.
 _FLUSH_EARLY = """
@@ -58,7 +57,7 @@ def load_archive(
     with opened_archive(context, accepted.command, accepted.key) as archive:
         loader = _Loader(conn, schema, archive.header.schema_version, context.root)
         for part in read_ahead(archive.parts()):
-            space.take(len(part.copy))
+            space.take(part.size_bytes)
             loader.take(part)
             on_progress(archive.size_bytes, loader.rows)
         checked = judge_archive(context, accepted.command, accepted.key, archive)
@@ -104,11 +103,12 @@ class _Loader:
         """Load one part; return how many rows PostgreSQL took."""
         if part.table not in self._columns:
             raise ArchiveMalformed(f"no table {part.table} is known at this schema version")
-        stream, columns = part.copy, self._columns[part.table]
+        pieces, columns = part.pieces, self._columns[part.table]
         if part.table == KEYRING:
             # The data keys come unwrapped: they are wrapped here, in the stream, and nowhere else.
             columns = [name for name in columns if name != "root_key_id"] + ["root_key_id"]
-            stream = encode_stream(_wrapped(row, self._root) for row in split_tuples(part.copy))
+            rows = (_wrapped(row, self._root) for row in split_tuples(part.copy))
+            pieces = (encode_stream(rows),)
         query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary, FREEZE)").format(
             sql.Identifier(self._schema, part.table),
             sql.SQL(", ").join(map(sql.Identifier, columns)),
@@ -116,8 +116,8 @@ class _Loader:
         try:
             with self._conn.cursor() as cursor:
                 with cursor.copy(query) as copy:
-                    for start in range(0, len(stream), _SPLIT_BYTES):
-                        copy.write(memoryview(stream)[start : start + _SPLIT_BYTES])
+                    for piece in pieces:
+                        copy.write(piece)
                 return cursor.rowcount
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             # The server's own message may repeat a value.

@@ -117,13 +117,17 @@ class TarReader:
 
     def content(self, member: Member, limit: int) -> bytes:
         """Return a member's content, which is held whole: ``limit`` bounds it."""
-        if member.size > limit:
-            raise ArchiveLimitExceeded(
-                f"the member {member.name} has {member.size} bytes, allowed are {limit}"
-            )
+        check_size(member, limit)
         content = self._exactly(member.size)
         self.skip_padding(member)
         return content
+
+    def piece(self, size: int) -> bytes:
+        """Return ``size`` bytes of a member's content, for a caller who counts them.
+
+        Behind the last one comes ``skip_padding``. Raises ArchiveMalformed.
+        """
+        return self._exactly(size)
 
     def skip_padding(self, member: Member) -> None:
         """Read the zero bytes behind a member's content."""
@@ -141,6 +145,14 @@ class TarReader:
             raise ArchiveMalformed("the archive's end is not two zero blocks")
         if self._source.read(1):
             raise ArchiveMalformed("something stands behind the archive's end")
+
+
+def check_size(member: Member, limit: int) -> None:
+    """Raise ArchiveLimitExceeded for a member of more than ``limit`` bytes."""
+    if member.size > limit:
+        raise ArchiveLimitExceeded(
+            f"the member {member.name} has {member.size} bytes, allowed are {limit}"
+        )
 
 
 def decode_header(block: bytes) -> Member:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from operator import ne
-
-import zstandard
 
 from shared.archive import age, members
 from shared.archive.age import DecryptReader, Identity
@@ -23,6 +20,7 @@ from shared.archive.manifest import (
     decode_header,
 )
 from shared.archive.members import Member, TarReader, parse_part_name
+from shared.archive.parts import PIECE_BYTES, Part, PartReader
 from shared.errors import (
     ArchiveLimitExceeded,
     ArchiveMalformed,
@@ -30,8 +28,6 @@ from shared.errors import (
     SignatureMissingOrBad,
 )
 from shared.messages.keys import PublicKey
-
-READ_BYTES = 1 << 20
 
 __all__ = ["ArchiveReader", "Part", "open_archive", "read_ahead"]
 
@@ -48,7 +44,7 @@ class HashingSource:
     def read(self, size: int = -1, /) -> bytes:
         """Return up to ``size`` bytes; empty at the end."""
         if not self._piece:
-            data = self._source.read(READ_BYTES) or b""
+            data = self._source.read(PIECE_BYTES) or b""
             self._hash.update(data)
             self.size_bytes += len(data)
             self._piece = memoryview(data)
@@ -60,15 +56,6 @@ class HashingSource:
     def sha256(self) -> str:
         """Return the SHA-256 of what was read, in hex."""
         return self._hash.hexdigest()
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of a table: one complete binary COPY stream, decompressed."""
-
-    table: str
-    number: int
-    copy: bytes
 
 
 class ArchiveReader:
@@ -97,8 +84,7 @@ class ArchiveReader:
         self._seen: list[tuple[str, int, bytes]] = []
         self._parts: dict[str, int] = {}
         self._manifest: Manifest | None = None
-        self._spare_bytes = limits.expansion_spare_bytes
-        self._decompressor = zstandard.ZstdDecompressor(max_window_size=limits.part_window_bytes)
+        self._part_reader = PartReader(self._tar, limits)
         first = self._required(members.BACKUP_JSON, self._tar.next())
         self.header: BackupHeader = decode_header(self._take(first, limits.backup_json_bytes))
 
@@ -134,33 +120,9 @@ class ArchiveReader:
         if number != self._parts.get(table, 0) or (table in self._parts and table != last):
             raise ArchiveMalformed(f"the part {member.name} is out of order")
         self._parts[table] = number + 1
-        stored = self._take(member, self._limits.part_stored_bytes)
-        return Part(table, number, self._decompress(member.name, stored))
-
-    def _decompress(self, name: str, stored: bytes) -> bytes:
-        if not stored.startswith(zstandard.FRAME_HEADER):
-            raise ArchiveMalformed(f"{name} is not a zstd frame")
-        try:
-            frame = zstandard.get_frame_parameters(stored)
-        except zstandard.ZstdError:
-            raise ArchiveMalformed(f"{name} is not a zstd frame") from None
-        # The frame names its size: it is judged before a byte of it is made.
-        if frame.content_size == zstandard.CONTENTSIZE_UNKNOWN or frame.dict_id:
-            raise ArchiveMalformed(f"{name} does not name its size, or needs a dictionary")
-        if (
-            frame.content_size > self._limits.part_raw_bytes
-            or frame.window_size > self._limits.part_window_bytes
-        ):
-            raise ArchiveLimitExceeded(f"{name} is larger than allowed when it is decompressed")
-        self._spare_bytes += self._limits.expansion * len(stored) - frame.content_size
-        if self._spare_bytes < 0:
-            raise ArchiveLimitExceeded("the parts grow more than allowed when decompressed")
-        try:
-            return self._decompressor.decompress(
-                stored, max_output_size=frame.content_size, allow_extra_data=False
-            )
-        except zstandard.ZstdError:
-            raise ArchiveMalformed(f"{name} is not one whole zstd frame") from None
+        pieces, sha256 = self._part_reader.read(member)
+        self._seen.append((member.name, member.size, sha256))
+        return Part(table, number, pieces)
 
     def _finish(self, member: Member | None) -> None:
         schema = self._required(members.SCHEMA_SQL, member)
