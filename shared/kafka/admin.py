@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from kafka import KafkaConsumer, TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
-from kafka.errors import TopicAlreadyExistsError, TopicAuthorizationFailedError
+from kafka import IsolationLevel, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
+from kafka.errors import (
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 
 from shared.errors import KafkaUnavailable, UnknownSetting
 from shared.kafka.connecting import connecting
@@ -42,8 +46,6 @@ class LogAdmin:
         self._replication_factor = replication_factor
         with connecting("connecting", options) as settings:
             self._client = KafkaAdminClient(**settings)
-        # By isolation: only one that reads what is committed knows the stable end.
-        self._ends: dict[str, KafkaConsumer] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -125,36 +127,33 @@ class LogAdmin:
 
     def high_watermark(self, topic: str) -> int:
         """Return the end of the log, open transactions included: nothing acknowledged is behind it."""
-        with kafka_faults(f"reading the end of {topic}"):
-            partition = TopicPartition(topic, 0)
-            return int(self._consumer().end_offsets([partition])[partition])
+        return self._offset(f"reading the end of {topic}", topic, OffsetSpec.LATEST)
 
     def last_stable_offset(self, topic: str) -> int:
         """Return the end that a read_committed reader sees: an open transaction holds it back."""
-        with kafka_faults(f"reading the stable end of {topic}"):
-            partition = TopicPartition(topic, 0)
-            return int(self._consumer("read_committed").end_offsets([partition])[partition])
+        committed = IsolationLevel.READ_COMMITTED
+        return self._offset(
+            f"reading the stable end of {topic}", topic, OffsetSpec.LATEST, committed
+        )
 
     def beginning_offset(self, topic: str) -> int:
         """Return the first offset that the log still has."""
-        with kafka_faults(f"reading the beginning of {topic}"):
-            partition = TopicPartition(topic, 0)
-            return int(self._consumer().beginning_offsets([partition])[partition])
+        return self._offset(f"reading the beginning of {topic}", topic, OffsetSpec.EARLIEST)
 
-    def _consumer(self, isolation: str = "read_uncommitted") -> KafkaConsumer:
-        if isolation not in self._ends:
-            with connecting("connecting to read offsets", self._options) as settings:
-                self._ends[isolation] = KafkaConsumer(
-                    **settings,
-                    group_id=None,
-                    enable_auto_commit=False,
-                    isolation_level=isolation,
-                    allow_auto_create_topics=False,
-                )
-        return self._ends[isolation]
+    def _offset(
+        self, doing: str, topic: str, spec: OffsetSpec,
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> int:  # fmt: skip
+        partition = TopicPartition(topic, 0)
+        with kafka_faults(doing):
+            try:
+                found = self._client.list_partition_offsets({partition: spec}, isolation)
+            except UnknownTopicOrPartitionError:
+                # Whoever may not see a topic is told that there is none: its description says why.
+                self._describe(topic)
+                raise
+            return int(found[partition].offset)
 
     def close(self) -> None:
         """Close the connections."""
-        for consumer in self._ends.values():
-            consumer.close()
         self._client.close()
