@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import psycopg
 
 from restore_service.checks import CheckedArchive
-from restore_service.hashing import Hashing, digest_loaded, table_bytes
+from restore_service.hashing import Hashers, table_bytes
 from restore_service.indexing import indexes_built
 from restore_service.staging import compare_with_manifest
 from shared.database import Connection
@@ -31,7 +31,7 @@ class Stepping(Protocol):
 
 def compare_loaded(
     run: Stepping, steps: Any, conn: Connection, schema: str, checked: CheckedArchive, *,
-    hashing: Hashing,
+    hashers: Hashers,
 ) -> InstanceDigest:  # fmt: skip
     """Compare a committed schema with its manifest and complete it; return its digest.
 
@@ -41,8 +41,8 @@ def compare_loaded(
     version = checked.facts["schema_version"]
     run.step(steps.COMPARE, table_bytes(conn, schema))
     try:
-        with indexes_built(hashing.connect, schema, version) as wait_for_indexes:
-            found = digest_loaded(conn, schema, hashing, run.advance)
+        with indexes_built(hashers.connect, schema, version) as wait_for_indexes:
+            found = hashers.digest(conn, schema, run.advance)
             compare_with_manifest(found, checked.manifest)
             run.step(steps.INDEXES)
             wait_for_indexes(run.look)

@@ -62,29 +62,89 @@ class _Range:
     size_bytes: int
 
 
+_Hashed = Iterator[tuple[_Range | None, TableDigest]]
+
+
+class Hashers:
+    """The processes that hash the rows of one loaded schema; they end with the block.
+
+    To start takes them a while: as soon as it is known that they are wanted they are started.
+    """
+
+    def __init__(self, hashing: Hashing) -> None:
+        self._hashing = hashing
+        self._stack = ExitStack()
+        self._processes: list[_Hasher] = []
+        self._expected_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def connect(self) -> Connection:
+        """Open one more session as theirs are."""
+        return self._hashing.connect()
+
+    def expect(self, size_bytes: int) -> None:
+        """Be told of so much more to hash; start the processes if that is more than one does."""
+        self._expected_bytes += size_bytes
+        if self._expected_bytes >= ALONE_BYTES and not self._processes:
+            for _ in range(self._hashing.processes):
+                self._processes.append(self._stack.enter_context(_Hasher()))
+
+    def digest(self, conn: Connection, schema: str, on_hashed: OnHashed) -> InstanceDigest:
+        """Compute the digest of a committed schema that nobody writes, on several cores.
+
+        Raises PostgresUnavailable, RestoreFailedError, and what ``on_hashed`` does.
+        """
+        tables = list_tables(conn, schema)
+        ranges = [each for table in tables for each in _ranges(conn, table)]
+        self.expect(max(0, sum(each.size_bytes for each in ranges) - self._expected_bytes))
+        found = self._shared(conn, ranges) if self._processes else _hash_alone(conn, ranges)
+        digests = {table.name: TableDigest() for table in tables}
+        done_bytes = rows = 0
+        for each, digest in found:
+            if each is not None:
+                digests[each.table].merge(digest)
+                done_bytes += each.size_bytes
+                rows += digest.rows
+            on_hashed(done_bytes, rows)
+        return InstanceDigest(
+            schema_version(conn, schema),
+            {name: TableState(each.rows, each.hexdigest(name)) for name, each in digests.items()},
+        )
+
+    def _shared(self, conn: Connection, ranges: Sequence[_Range]) -> _Hashed:
+        """Yield ranges with their digests, as they become known; None where one has to wait."""
+        session, left = _session(conn, self._hashing), iter(ranges)
+        asked: dict[_Hasher, _Range] = {}
+        with selectors.DefaultSelector() as answers:
+            for process, first in zip(self._processes, left, strict=False):
+                answers.register(process.stdout, selectors.EVENT_READ, process)
+                process.begin(session)
+                process.ask(first.query.as_string(conn))
+                asked[process] = first
+            while asked:
+                ready = answers.select(LOOK_S)
+                if not ready:
+                    yield None, TableDigest()
+                for key, _ in ready:
+                    process = key.data
+                    done, digest = asked.pop(process), process.answer()
+                    if (following := next(left, None)) is not None:
+                        asked[process] = following
+                        process.ask(following.query.as_string(conn))
+                    yield done, digest
+
+
 def digest_loaded(
     conn: Connection, schema: str, hashing: Hashing, on_hashed: OnHashed
 ) -> InstanceDigest:
-    """Compute the digest of a committed schema that nobody writes, on several cores.
-
-    Raises PostgresUnavailable, RestoreFailedError, and what ``on_hashed`` does.
-    """
-    tables = list_tables(conn, schema)
-    ranges = [each for table in tables for each in _ranges(conn, table)]
-    alone = sum(each.size_bytes for each in ranges) < ALONE_BYTES
-    found = _hash_alone(conn, ranges) if alone else _hash_shared(conn, ranges, hashing)
-    digests = {table.name: TableDigest() for table in tables}
-    done_bytes = rows = 0
-    for each, digest in found:
-        if each is not None:
-            digests[each.table].merge(digest)
-            done_bytes += each.size_bytes
-            rows += digest.rows
-        on_hashed(done_bytes, rows)
-    return InstanceDigest(
-        schema_version(conn, schema),
-        {name: TableState(each.rows, each.hexdigest(name)) for name, each in digests.items()},
-    )
+    """Compute the digest of a schema as ``Hashers`` does, with processes of its own."""
+    with Hashers(hashing) as hashers:
+        return hashers.digest(conn, schema, on_hashed)
 
 
 def table_bytes(conn: Connection, schema: str) -> int:
@@ -107,37 +167,11 @@ def _ranges(conn: Connection, table: TableInfo) -> Iterator[_Range]:
         yield _Range(table.name, digest_query(table, where), (end - first) * PAGE_BYTES)
 
 
-_Hashed = Iterator[tuple[_Range | None, TableDigest]]
-
-
 def _hash_alone(conn: Connection, ranges: Sequence[_Range]) -> _Hashed:
     for each in ranges:
         digest = TableDigest()
         digest.add_all(copy_rows(conn, each.query))
         yield each, digest
-
-
-def _hash_shared(conn: Connection, ranges: Sequence[_Range], hashing: Hashing) -> _Hashed:
-    """Yield ranges with their digests, as they become known; None where one has to wait."""
-    with ExitStack() as stack, selectors.DefaultSelector() as answers:
-        session, left = _session(conn, hashing), iter(ranges)
-        asked: dict[_Hasher, _Range] = {}
-        for _ in range(min(hashing.processes, len(ranges))):
-            process = stack.enter_context(_Hasher(session))
-            answers.register(process.stdout, selectors.EVENT_READ, process)
-            asked[process] = next(left)
-            process.ask(asked[process].query.as_string(conn))
-        while asked:
-            ready = answers.select(LOOK_S)
-            if not ready:
-                yield None, TableDigest()
-            for key, _ in ready:
-                process = key.data
-                done, digest = asked.pop(process), process.answer()
-                if (following := next(left, None)) is not None:
-                    asked[process] = following
-                    process.ask(following.query.as_string(conn))
-                yield done, digest
 
 
 def _session(conn: Connection, hashing: Hashing) -> dict[str, Any]:
@@ -153,7 +187,7 @@ def _session(conn: Connection, hashing: Hashing) -> dict[str, Any]:
 class _Hasher:
     """One process that hashes rows: a question at a time, and its answer."""
 
-    def __init__(self, session: dict[str, Any]) -> None:
+    def __init__(self) -> None:
         # Our own modules are found as this process found them, and nowhere else.
         safe_path = ["-P"] if sys.flags.safe_path else []
         self._process = subprocess.Popen(
@@ -167,7 +201,6 @@ class _Hasher:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._stdin, self.stdout = self._process.stdin, self._process.stdout
-        self._say(session)
 
     def __enter__(self) -> Self:
         return self
@@ -175,6 +208,10 @@ class _Hasher:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate()
+
+    def begin(self, session: dict[str, Any]) -> None:
+        """Have it open its session; it answers to what it is asked then."""
+        self._say(session)
 
     def ask(self, query: str) -> None:
         """Ask for the digest of the rows that a COPY gives."""

@@ -10,6 +10,7 @@ from psycopg import sql
 
 from restore_service.checks import CheckedArchive, judge_archive, opened_archive
 from restore_service.context import AcceptedRehearsal, AcceptedRestore, RestoreContext
+from restore_service.hashing import Hashers
 from restore_service.rollforward import Way
 from restore_service.space import SpaceWatch
 from restore_service.staging import check_keyring, empty_schema, migrate_forward
@@ -43,13 +44,14 @@ def load_archive(
     schema: str,
     *,
     space: SpaceWatch,
+    hashers: Hashers,
     on_progress: OnLoaded,
 ) -> CheckedArchive:
     """Make ``schema`` and load the archive into it while it is read and checked: one reading.
 
     In one transaction of the caller, who commits nothing before this returned: until then the
     archive is not to be trusted. So FREEZE is possible, too, and nothing is left of a failure. Two
-    parts are held at a time.
+    parts are held at a time. ``hashers`` are told what there will be to hash.
 
     Raises what ``check_archive`` does, and RestoreNoSpace.
     """
@@ -58,6 +60,7 @@ def load_archive(
         loader = _Loader(conn, schema, archive.header.schema_version, context.root)
         for part in read_ahead(archive.parts()):
             space.take(part.size_bytes)
+            hashers.expect(part.size_bytes)
             loader.take(part)
             on_progress(archive.size_bytes, loader.rows)
         checked = judge_archive(context, accepted.command, accepted.key, archive)

@@ -134,9 +134,15 @@ def check_keyring(
 
 
 def analyze(conn: Connection, schema: str) -> None:
-    """Let the planner know the loaded tables; outside of the load's transaction."""
-    for table in list_tables(conn, schema):
-        conn.execute(sql.SQL("ANALYZE {}").format(table.identifier))
+    """Let the planner know the loaded tables; outside of the load's transaction.
+
+    By a quarter of the usual sample: rows are looked up by unique indexes here, and whoever waits
+    for a restore waits for this, too. In one transaction, which is on the disk at one time.
+    """
+    with conn.transaction():
+        conn.execute("SET LOCAL default_statistics_target = 25")
+        for table in list_tables(conn, schema):
+            conn.execute(sql.SQL("ANALYZE {}").format(table.identifier))
 
 
 def drop_schema(conn: Connection, schema: str) -> None:

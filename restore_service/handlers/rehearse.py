@@ -22,7 +22,7 @@ from restore_service.comparing import compare_loaded
 from restore_service.context import AcceptedRehearsal, RestoreContext
 from restore_service.dependents import check_dependents
 from restore_service.handlers.end_rehearsal import complete_rehearsal, end_rehearsal
-from restore_service.hashing import Hashing, digest_loaded
+from restore_service.hashing import Hashers, Hashing, digest_loaded
 from restore_service.loading import load_archive, roll_forward
 from restore_service.rehearsal import events as ev
 from restore_service.rehearsal.chain import Goal, plan_goal
@@ -128,18 +128,23 @@ def _load(
     context = run.context
     size_bytes = source_bytes(context, accepted.command)
     run.step(RehearsalStep.LOAD, size_bytes)
-    with scratch_schema(context, run.id) as (conn, schema), full_disk_named():
+    with (
+        scratch_schema(context, run.id) as (conn, schema),
+        full_disk_named(),
+        Hashers(_hashing(run)) as hashers,
+    ):
         # A restore that comes meanwhile must find its own.
         what = "the rehearsal, with room for a restore beside it,"
         space = SpaceWatch(conn, context.settings.restore, what, times=2)
         space.expect(copy_bytes_of(context, accepted.command), size_bytes)
         with conn.transaction():
             checked = load_archive(
-                context, accepted, conn, schema, space=space, on_progress=run.advance
-            )
+                context, accepted, conn, schema,
+                space=space, hashers=hashers, on_progress=run.advance,
+            )  # fmt: skip
             goal = _note_checked(run, accepted, checked, space)
         LOADED.reach()
-        found = compare_loaded(run, RehearsalStep, conn, schema, checked, hashing=_hashing(run))
+        found = compare_loaded(run, RehearsalStep, conn, schema, checked, hashers=hashers)
         state = _at_newest_version(run, conn, schema, found)
         rows = {name: table.rows for name, table in found.tables.items()}
         proof: dict[str, Any] = {

@@ -23,7 +23,7 @@ from restore_service.checks import (
 from restore_service.comparing import compare_loaded
 from restore_service.context import AcceptedRestore
 from restore_service.fence import Fence, staged_position
-from restore_service.hashing import Hashing
+from restore_service.hashing import Hashers, Hashing
 from restore_service.loading import load_archive, roll_forward
 from restore_service.notice import give_notice
 from restore_service.replace import (
@@ -124,18 +124,19 @@ def _load(run: Run, accepted: AcceptedRestore) -> tuple[CheckedArchive, dict[str
         postgres_faults("loading"),
         full_disk_named(),
         owner_connection(context.settings.postgres.dsn) as conn,
+        Hashers(Hashing.by(context.settings)) as hashers,
     ):
         space = SpaceWatch(conn, context.settings.restore)
         space.expect(copy_bytes_of(context, accepted.command), size_bytes)
         with conn.transaction():
             checked = load_archive(
-                context, accepted, conn, schema, space=space, on_progress=run.advance
-            )
+                context, accepted, conn, schema,
+                space=space, hashers=hashers, on_progress=run.advance,
+            )  # fmt: skip
             _note_checked(run, accepted, checked, space)
             LOAD_OPEN.reach()
         STAGED.reach()
-        hashing = Hashing.by(context.settings)
-        found = compare_loaded(run, Step, conn, schema, checked, hashing=hashing)
+        found = compare_loaded(run, Step, conn, schema, checked, hashers=hashers)
     return checked, _proof(found)
 
 
