@@ -19,14 +19,17 @@ import psycopg
 from psycopg import sql
 
 from shared.copyout import copy_rows
-from shared.instance.digest import TableDigest
+from shared.instance.digest import TableDigest, hash_in_order
 
 DSN: Final = "dsn"
 # Statements that the session begins with.
 FIRST: Final = "first"
 QUERY: Final = "query"
+# Whether one hash over all rows is asked for, in the order in which they come.
+IN_ORDER: Final = "in_order"
 ROWS: Final = "rows"
 SUM: Final = "sum"
+SHA256: Final = "sha256"
 FAULT: Final = "fault"
 # Whether it is the connection that failed.
 LOST: Final = "lost"
@@ -51,9 +54,15 @@ def _answers(asked: IO[str]) -> Iterator[Json]:
         for statement in session[FIRST]:
             conn.execute(_statement(statement))
         for line in asked:
-            digest = TableDigest()
-            digest.add_all(copy_rows(conn, _statement(json.loads(line)[QUERY]), alone=True))
-            yield {ROWS: digest.rows, SUM: format(digest.row_sum, "x")}
+            asked_for = json.loads(line)
+            found = copy_rows(conn, _statement(asked_for[QUERY]), alone=True)
+            if asked_for[IN_ORDER]:
+                rows, sha256 = hash_in_order(found)
+                yield {ROWS: rows, SHA256: sha256}
+            else:
+                digest = TableDigest()
+                digest.add_all(found)
+                yield {ROWS: digest.rows, SUM: format(digest.row_sum, "x")}
 
 
 def _statement(text: Any) -> sql.Composed:

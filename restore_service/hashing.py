@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import selectors
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,12 +11,13 @@ from typing import Any, Final, Self
 from psycopg import sql
 
 from restore_service import hasher
+from restore_service.chapters import Chapter
+from restore_service.hasherprocess import Answer, Hasher
 from restore_service.rights import owner_of
 from restore_service.settings import RestoreServiceSettings
 from restore_service.staging import INSTANCE, owner_connection
 from shared.copyout import copy_rows
 from shared.database import LOCK_SPACE, Connection, Lock
-from shared.errors import PostgresUnavailable, RestoreFailedError
 from shared.instance.digest import InstanceDigest, TableDigest, TableState, digest_query
 from shared.instance.migrate import schema_version
 from shared.instance.tables import TableInfo, list_tables
@@ -55,14 +53,15 @@ class Hashing:
 
 @dataclass(frozen=True)
 class _Range:
-    """Pages of a table: the COPY of their rows, and what they take."""
+    """Some rows of a table: their COPY, the bytes that they take, and the chapter that they were."""
 
     table: str
     query: sql.Composed
     size_bytes: int
+    chapter: Chapter | None = None
 
 
-_Hashed = Iterator[tuple[_Range | None, TableDigest]]
+_Answers = Iterator[tuple[_Range | None, Answer]]
 
 
 class Hashers:
@@ -74,7 +73,7 @@ class Hashers:
     def __init__(self, hashing: Hashing) -> None:
         self._hashing = hashing
         self._stack = ExitStack()
-        self._processes: list[_Hasher] = []
+        self._processes: list[Hasher] = []
         self._expected_bytes = 0
 
     def __enter__(self) -> Self:
@@ -82,6 +81,11 @@ class Hashers:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    @property
+    def started(self) -> bool:
+        """Tell whether there is more to hash than this process does by itself."""
+        return bool(self._processes)
 
     def connect(self) -> Connection:
         """Open one more session as theirs are."""
@@ -92,7 +96,7 @@ class Hashers:
         self._expected_bytes += size_bytes
         if self._expected_bytes >= ALONE_BYTES and not self._processes:
             for _ in range(self._hashing.processes):
-                self._processes.append(self._stack.enter_context(_Hasher()))
+                self._processes.append(self._stack.enter_context(Hasher()))
 
     def digest(self, conn: Connection, schema: str, on_hashed: OnHashed) -> InstanceDigest:
         """Compute the digest of a committed schema that nobody writes, on several cores.
@@ -102,41 +106,83 @@ class Hashers:
         tables = list_tables(conn, schema)
         ranges = [each for table in tables for each in _ranges(conn, table)]
         self.expect(max(0, sum(each.size_bytes for each in ranges) - self._expected_bytes))
-        found = self._shared(conn, ranges) if self._processes else _hash_alone(conn, ranges)
+        found = self._answers(conn, ranges) if self.started else _hash_alone(conn, ranges)
         digests = {table.name: TableDigest() for table in tables}
-        done_bytes = rows = 0
-        for each, digest in found:
-            if each is not None:
-                digests[each.table].merge(digest)
-                done_bytes += each.size_bytes
-                rows += digest.rows
-            on_hashed(done_bytes, rows)
+        for each, answer in _told(found, on_hashed):
+            digests[each.table].merge(TableDigest.of(answer.row_sum, answer.rows))
         return InstanceDigest(
             schema_version(conn, schema),
             {name: TableState(each.rows, each.hexdigest(name)) for name, each in digests.items()},
         )
 
-    def _shared(self, conn: Connection, ranges: Sequence[_Range]) -> _Hashed:
-        """Yield ranges with their digests, as they become known; None where one has to wait."""
+    def differing(
+        self, conn: Connection, schema: str, chapters: Sequence[Chapter], on_hashed: OnHashed
+    ) -> Chapter | None:
+        """Return a chapter that does not come out as it went in, row behind row; None: all do.
+
+        Raises PostgresUnavailable, RestoreFailedError, and what ``on_hashed`` does.
+        """
+        tables = {table.name: table for table in list_tables(conn, schema)}
+        finals = {chapter.table: chapter for chapter in chapters}
+        ranges = [
+            _Range(
+                chapter.table,
+                chapter.query(tables[chapter.table], is_final=chapter is finals[chapter.table]),
+                chapter.size_bytes,
+                chapter,
+            )
+            for chapter in chapters
+        ]
+        for each, answer in _told(self._answers(conn, ranges), on_hashed):
+            chapter = each.chapter
+            assert chapter is not None
+            if (answer.rows, answer.sha256) != (chapter.rows, chapter.sha256):
+                # They are busy with what nobody wants any more.
+                self._restart()
+                return chapter
+        return None
+
+    def _restart(self) -> None:
+        self._stack.close()
+        self._processes = []
+        self.expect(0)
+
+    def _answers(self, conn: Connection, ranges: Sequence[_Range]) -> _Answers:
+        """Yield ranges with what is answered, as it becomes known; None where one has to wait."""
         session, left = _session(conn, self._hashing), iter(ranges)
-        asked: dict[_Hasher, _Range] = {}
+        asked: dict[Hasher, _Range] = {}
+
+        def ask_next(process: Hasher) -> None:
+            if (following := next(left, None)) is not None:
+                asked[process] = following
+                in_order = following.chapter is not None
+                process.ask(following.query.as_string(conn), in_order=in_order)
+
         with selectors.DefaultSelector() as answers:
-            for process, first in zip(self._processes, left, strict=False):
+            for process in self._processes:
                 answers.register(process.stdout, selectors.EVENT_READ, process)
                 process.begin(session)
-                process.ask(first.query.as_string(conn))
-                asked[process] = first
+                ask_next(process)
             while asked:
                 ready = answers.select(LOOK_S)
                 if not ready:
-                    yield None, TableDigest()
+                    yield None, Answer(0)
                 for key, _ in ready:
                     process = key.data
-                    done, digest = asked.pop(process), process.answer()
-                    if (following := next(left, None)) is not None:
-                        asked[process] = following
-                        process.ask(following.query.as_string(conn))
-                    yield done, digest
+                    done, answer = asked.pop(process), process.answer()
+                    ask_next(process)
+                    yield done, answer
+
+
+def _told(found: _Answers, on_hashed: OnHashed) -> Iterator[tuple[_Range, Answer]]:
+    """Yield what is answered, and tell of all so far, now and then."""
+    done_bytes = rows = 0
+    for each, answer in found:
+        if each is not None:
+            done_bytes += each.size_bytes
+            rows += answer.rows
+            yield each, answer
+        on_hashed(done_bytes, rows)
 
 
 def digest_loaded(
@@ -167,71 +213,19 @@ def _ranges(conn: Connection, table: TableInfo) -> Iterator[_Range]:
         yield _Range(table.name, digest_query(table, where), (end - first) * PAGE_BYTES)
 
 
-def _hash_alone(conn: Connection, ranges: Sequence[_Range]) -> _Hashed:
+def _hash_alone(conn: Connection, ranges: Sequence[_Range]) -> _Answers:
     for each in ranges:
         digest = TableDigest()
         digest.add_all(copy_rows(conn, each.query))
-        yield each, digest
+        yield each, Answer(digest.rows, digest.row_sum)
 
 
 def _session(conn: Connection, hashing: Hashing) -> dict[str, Any]:
     """Return what a process is told of the session that it opens."""
-    first = []
+    # Rows in the order in which they lie: no worker, and no scan that joins another one's.
+    first = ["SET max_parallel_workers_per_gather = 0", "SET synchronize_seqscans = off"]
     if (role := owner_of(conn, INSTANCE)) is not None:
         first.append(sql.SQL("SET ROLE {}").format(sql.Identifier(role)).as_string(conn))
     if hashing.rehearsing:
         first.append(f"SELECT pg_advisory_lock_shared({LOCK_SPACE}, {Lock.REHEARSING})")
     return {hasher.DSN: hashing.dsn, hasher.FIRST: first}
-
-
-class _Hasher:
-    """One process that hashes rows: a question at a time, and its answer."""
-
-    def __init__(self) -> None:
-        # Our own modules are found as this process found them, and nowhere else.
-        safe_path = ["-P"] if sys.flags.safe_path else []
-        self._process = subprocess.Popen(
-            [sys.executable, *safe_path, "-m", hasher.__name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            # What is told to the service's group to stop lets the restore in hand end.
-            start_new_session=True,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._stdin, self.stdout = self._process.stdin, self._process.stdout
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def begin(self, session: dict[str, Any]) -> None:
-        """Have it open its session; it answers to what it is asked then."""
-        self._say(session)
-
-    def ask(self, query: str) -> None:
-        """Ask for the digest of the rows that a COPY gives."""
-        self._say({hasher.QUERY: query})
-
-    def answer(self) -> TableDigest:
-        """Return what was asked for. Raises PostgresUnavailable, RestoreFailedError."""
-        line = self.stdout.readline()
-        if not line:
-            raise RestoreFailedError("a process that hashes rows ended")
-        answer = json.loads(line)
-        if fault := answer.get(hasher.FAULT):
-            what = f"PostgreSQL failed while rows were hashed ({fault})"
-            raise PostgresUnavailable(what) if answer[hasher.LOST] else RestoreFailedError(what)
-        return TableDigest.of(int(answer[hasher.SUM], 16), answer[hasher.ROWS])
-
-    def _say(self, document: dict[str, Any]) -> None:
-        try:
-            self._stdin.write(json.dumps(document) + "\n")
-            self._stdin.flush()
-        except BrokenPipeError:
-            # Why it ended is its answer.
-            return

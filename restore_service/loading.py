@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import psycopg
 from psycopg import sql
 
+from restore_service.chapters import (
+    CHAPTER_BYTES,
+    NOWHERE,
+    Chapter,
+    ChapterWriter,
+    copy_in,
+    not_taken,
+)
 from restore_service.checks import CheckedArchive, judge_archive, opened_archive
 from restore_service.context import AcceptedRehearsal, AcceptedRestore, RestoreContext
 from restore_service.hashing import Hashers
@@ -37,6 +46,14 @@ FROM pg_settings WHERE name = 'backend_flush_after'
 """
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """An archive that was loaded and may be restored, and in which chapters its rows lie."""
+
+    checked: CheckedArchive
+    chapters: Sequence[Chapter]
+
+
 def load_archive(
     context: RestoreContext,
     accepted: AcceptedRestore | AcceptedRehearsal,
@@ -46,7 +63,7 @@ def load_archive(
     space: SpaceWatch,
     hashers: Hashers,
     on_progress: OnLoaded,
-) -> CheckedArchive:
+) -> Loaded:
     """Make ``schema`` and load the archive into it while it is read and checked: one reading.
 
     In one transaction of the caller, who commits nothing before this returned: until then the
@@ -57,15 +74,16 @@ def load_archive(
     """
     conn.execute(_FLUSH_EARLY)
     with opened_archive(context, accepted.command, accepted.key) as archive:
-        loader = _Loader(conn, schema, archive.header.schema_version, context.root)
-        for part in read_ahead(archive.parts()):
-            space.take(part.size_bytes)
-            hashers.expect(part.size_bytes)
-            loader.take(part)
-            on_progress(archive.size_bytes, loader.rows)
+        with _Loader(conn, schema, archive.header.schema_version, context.root) as loader:
+            for part in read_ahead(archive.parts()):
+                space.take(part.size_bytes)
+                hashers.expect(part.size_bytes)
+                loader.take(part)
+                on_progress(archive.size_bytes, loader.rows)
+            loader.end()
         checked = judge_archive(context, accepted.command, accepted.key, archive)
-    loader.finish(checked.manifest)
-    return checked
+    loader.check(checked.manifest)
+    return Loaded(checked, loader.chapters)
 
 
 class _Loader:
@@ -80,6 +98,8 @@ class _Loader:
         self._schema = schema
         self._root = root
         self._fault: ArchiveError | None = None
+        self._open: ChapterWriter | None = None
+        self.chapters: list[Chapter] = []
         self.rows = 0
         create_tables(conn, schema, version)
         self._columns = {
@@ -87,46 +107,84 @@ class _Loader:
             for table in list_tables(conn, schema)
         }
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._open is not None and error is not None:
+            self._open.abort(error)
+
     def take(self, part: Part) -> None:
         """Load a part, unless one before it could not be loaded."""
         if self._fault is not None:
             return
         try:
-            self.rows += self._copy_in(part)
+            self._load(part)
         except ArchiveError as fault:
-            self._fault = fault
+            self._give_up(fault)
 
-    def finish(self, manifest: Manifest) -> None:
-        """Raise the ArchiveError of a part that could not be loaded, or ArchiveMalformed."""
+    def end(self) -> None:
+        """Load what is left, behind the last part."""
+        try:
+            self._close()
+        except ArchiveError as fault:
+            self._give_up(fault)
+
+    def check(self, manifest: Manifest) -> None:
+        """Raise the ArchiveError of what could not be loaded, or ArchiveMalformed."""
         if self._fault is not None:
             raise self._fault
         _check_columns(manifest, self._columns)
 
-    def _copy_in(self, part: Part) -> int:
-        """Load one part; return how many rows PostgreSQL took."""
+    def _load(self, part: Part) -> None:
         if part.table not in self._columns:
             raise ArchiveMalformed(f"no table {part.table} is known at this schema version")
-        pieces, columns = part.pieces, self._columns[part.table]
         if part.table == KEYRING:
-            # The data keys come unwrapped: they are wrapped here, in the stream, and nowhere else.
-            columns = [name for name in columns if name != "root_key_id"] + ["root_key_id"]
-            rows = (_wrapped(row, self._root) for row in split_tuples(part.copy))
-            pieces = (encode_stream(rows),)
-        query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary, FREEZE)").format(
-            sql.Identifier(self._schema, part.table),
-            sql.SQL(", ").join(map(sql.Identifier, columns)),
-        )
+            self._close()
+            self.rows += self._load_keys(part)
+            return
+        if self._open is not None and (
+            self._open.table != part.table
+            or self._open.size_bytes + part.size_bytes > CHAPTER_BYTES
+        ):
+            self._close()
+        if self._open is None:
+            self._open = self._begin(part.table)
+        self._open.write(part)
+
+    def _begin(self, table: str) -> ChapterWriter:
+        before = self.chapters[-1] if self.chapters else None
+        after = before.last if before is not None and before.table == table else NOWHERE
+        identifier = sql.Identifier(self._schema, table)
+        return ChapterWriter(self._conn, identifier, self._columns[table], table, after)
+
+    def _close(self) -> None:
+        if self._open is not None:
+            writer, self._open = self._open, None
+            self.chapters.append(writer.close())
+            self.rows += self.chapters[-1].rows
+
+    def _give_up(self, fault: ArchiveError) -> None:
+        self._fault = fault
+        if self._open is not None:
+            writer, self._open = self._open, None
+            writer.abort(fault)
+
+    def _load_keys(self, part: Part) -> int:
+        """Load data keys, and return how many.
+
+        They come unwrapped: they are wrapped here, in the stream, and nowhere else.
+        """
+        columns = [name for name in self._columns[KEYRING] if name != "root_key_id"]
+        query = copy_in(sql.Identifier(self._schema, KEYRING), [*columns, "root_key_id"])
+        stream = encode_stream(_wrapped(row, self._root) for row in split_tuples(part.copy))
         try:
             with self._conn.cursor() as cursor:
                 with cursor.copy(query) as copy:
-                    for piece in pieces:
-                        copy.write(piece)
+                    copy.write(stream)
                 return cursor.rowcount
         except (psycopg.DataError, psycopg.IntegrityError) as error:
-            # The server's own message may repeat a value.
-            raise ArchiveMalformed(
-                f"PostgreSQL does not take a part of {part.table} ({type(error).__name__})"
-            ) from None
+            raise not_taken(KEYRING, error) from None
 
 
 def _wrapped(row: bytes, root: RootKey) -> bytes:

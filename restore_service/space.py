@@ -10,19 +10,11 @@ from typing import Any, Final
 import psycopg
 import structlog
 
-from restore_service.commands import ArchiveTask
-from restore_service.context import RestoreContext
-from restore_service.rollforward import RECEIPT_SUFFIX
 from restore_service.settings import RestoreSettings
 from restore_service.staging import INSTANCE
-from shared.archive.receipt import read_receipt
 from shared.database import Connection
 from shared.errors import (
-    ObjectNotFound,
-    ReceiptInvalid,
     RestoreNoSpace,
-    SignerUntrusted,
-    UnavailableError,
 )
 
 log = structlog.get_logger(__name__)
@@ -45,24 +37,6 @@ def measure_space(conn: Connection, settings: RestoreSettings) -> dict[str, Any]
         "kept_s": settings.undo_window_s,
         "free_bytes": _free_bytes(settings),
     }
-
-
-def copy_bytes_of(context: RestoreContext, command: ArchiveTask) -> int | None:
-    """Return how much COPY data the archive holds, as its receipt says; None where none does.
-
-    An uploaded file has no receipt beside it, and a receipt that nobody trusts says nothing.
-    """
-    if command.backup_id is None:
-        return None
-    backup_id, signers = str(command.backup_id), context.trusted_signers
-    name = f"{backup_id}{RECEIPT_SUFFIX}"
-    try:
-        found = read_receipt(context.backups, name, backup_id, signers, command.trust_signer)
-    except (ObjectNotFound, ReceiptInvalid, SignerUntrusted, UnavailableError) as error:
-        log.info("restore.size_untold", backup_id=backup_id, code=error.code)
-        return None
-    copy_bytes = found.facts.get("copy_bytes")
-    return copy_bytes if isinstance(copy_bytes, int) else None
 
 
 class SpaceWatch:

@@ -24,12 +24,13 @@ from restore_service.dependents import check_dependents
 from restore_service.handlers.end_rehearsal import complete_rehearsal, end_rehearsal
 from restore_service.hashing import Hashers, Hashing, digest_loaded
 from restore_service.loading import load_archive, roll_forward
+from restore_service.record import Record
 from restore_service.rehearsal import events as ev
 from restore_service.rehearsal.chain import Goal, plan_goal
 from restore_service.rehearsal.equivalence import fold_and_compare
 from restore_service.rehearsal.run import RehearsalRun, RehearsalStep
 from restore_service.rehearsal.scratch import scratch_schema
-from restore_service.space import SpaceWatch, copy_bytes_of, full_disk_named
+from restore_service.space import SpaceWatch, full_disk_named
 from restore_service.staging import (
     INSTANCE,
     migrate_forward,
@@ -136,15 +137,18 @@ def _load(
         # A restore that comes meanwhile must find its own.
         what = "the rehearsal, with room for a restore beside it,"
         space = SpaceWatch(conn, context.settings.restore, what, times=2)
-        space.expect(copy_bytes_of(context, accepted.command), size_bytes)
+        record = Record.of(context, accepted.command)
+        space.expect(None if record is None else record.copy_bytes, size_bytes)
         with conn.transaction():
-            checked = load_archive(
+            loaded = load_archive(
                 context, accepted, conn, schema,
                 space=space, hashers=hashers, on_progress=run.advance,
             )  # fmt: skip
+            checked = loaded.checked
             goal = _note_checked(run, accepted, checked, space)
         LOADED.reach()
-        found = compare_loaded(run, RehearsalStep, conn, schema, checked, hashers=hashers)
+        # What is proven here is proven from the rows alone, whatever the receipt says.
+        found = compare_loaded(run, RehearsalStep, conn, schema, loaded, hashers=hashers).found
         state = _at_newest_version(run, conn, schema, found)
         rows = {name: table.rows for name, table in found.tables.items()}
         proof: dict[str, Any] = {

@@ -20,12 +20,13 @@ from restore_service.checks import (
     check_target,
     source_bytes,
 )
-from restore_service.comparing import compare_loaded
+from restore_service.comparing import Compared, compare_loaded
 from restore_service.context import AcceptedRestore
 from restore_service.fence import Fence, staged_position
 from restore_service.hashing import Hashers, Hashing
 from restore_service.loading import load_archive, roll_forward
 from restore_service.notice import give_notice
+from restore_service.record import Record
 from restore_service.replace import (
     check_no_other,
     complete,
@@ -36,7 +37,7 @@ from restore_service.replace import (
 from restore_service.revocations import Revocations, check_revocable, plan_revocations
 from restore_service.rollforward import Way, plan_way
 from restore_service.run import Run, Step
-from restore_service.space import SpaceWatch, copy_bytes_of, full_disk_named
+from restore_service.space import SpaceWatch, full_disk_named
 from restore_service.staging import (
     analyze,
     owner_connection,
@@ -46,7 +47,6 @@ from restore_service.staging import (
 from restore_service.timing import check_window
 from shared.crashpoints import CrashPoint
 from shared.database import Connection, postgres_faults
-from shared.instance.digest import InstanceDigest
 from shared.instance.events import LogSource
 from shared.messages.topics import INSTANCE_EVENTS
 
@@ -127,17 +127,18 @@ def _load(run: Run, accepted: AcceptedRestore) -> tuple[CheckedArchive, dict[str
         Hashers(Hashing.by(context.settings)) as hashers,
     ):
         space = SpaceWatch(conn, context.settings.restore)
-        space.expect(copy_bytes_of(context, accepted.command), size_bytes)
+        record = Record.of(context, accepted.command)
+        space.expect(None if record is None else record.copy_bytes, size_bytes)
         with conn.transaction():
-            checked = load_archive(
+            loaded = load_archive(
                 context, accepted, conn, schema,
                 space=space, hashers=hashers, on_progress=run.advance,
             )  # fmt: skip
-            _note_checked(run, accepted, checked, space)
+            _note_checked(run, accepted, loaded.checked, space)
             LOAD_OPEN.reach()
         STAGED.reach()
-        found = compare_loaded(run, Step, conn, schema, checked, hashers=hashers)
-    return checked, _proof(found)
+        compared = compare_loaded(run, Step, conn, schema, loaded, hashers=hashers, record=record)
+    return loaded.checked, _proof(compared)
 
 
 def _note_checked(
@@ -191,9 +192,11 @@ def _revocations(run: Run, accepted: AcceptedRestore, fence: Fence) -> Revocatio
     return plan_revocations(run, fence, identity, staging_name(run.id))
 
 
-def _proof(found: InstanceDigest) -> dict[str, Any]:
-    rows = {name: table.rows for name, table in found.tables.items()}
-    return {"digest": found.digest, "tables": rows, "equal": True}
+def _proof(compared: Compared) -> dict[str, Any]:
+    rows = {name: table.rows for name, table in compared.found.tables.items()}
+    return {
+        "digest": compared.found.digest, "tables": rows, "equal": True, "compared_by": compared.by,
+    }  # fmt: skip
 
 
 def _roll_forward(run: Run, conn: Connection, schema: str, way: Way) -> dict[str, Any]:

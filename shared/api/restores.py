@@ -114,11 +114,16 @@ class RolledForward(TypedDict):
 
 
 class Proof(TypedDict):
-    """The state that was loaded: its digest, rows a table, and that it is the backup's."""
+    """The state that was loaded: its digest, rows a table, and that it is the backup's.
+
+    ``compared_by``: ``digest`` where its rows were compared with the manifest; ``order`` where the
+    receipt says that those of this very file were, and all came out as they stand in it.
+    """
 
     digest: NotRequired[Sha256]
     tables: NotRequired[Counts]
     equal: NotRequired[bool]
+    compared_by: NotRequired[Literal["digest", "order"]]
     roll_forward: NotRequired[RolledForward]
 
 

@@ -55,6 +55,23 @@ def split_tuples(stream: bytes) -> Iterator[bytes]:
         raise ArchiveMalformed("something stands behind the end of a part")
 
 
+def inner_pieces(pieces: Sequence[bytes]) -> Iterator[memoryview]:
+    """Yield what stands between the header and the trailer of one COPY stream in ``pieces``.
+
+    What that is is not looked at. Raises ArchiveMalformed where one of the two is missing.
+    """
+    views = [memoryview(piece) for piece in pieces]
+    if len(views) > 1 and len(views[-1]) < len(TRAILER):
+        views[-2:] = [memoryview(pieces[-2] + pieces[-1])]
+    if not views or views[0][: len(HEADER)] != HEADER:
+        raise ArchiveMalformed("a part does not begin like a binary COPY")
+    views[0] = views[0][len(HEADER) :]
+    if views[-1][-len(TRAILER) :] != TRAILER:
+        raise ArchiveMalformed("a part does not end like a binary COPY")
+    views[-1] = views[-1][: -len(TRAILER)]
+    yield from views
+
+
 def _lengths(stream: bytes, position: int) -> list[int]:
     """Return the length words of the tuple at ``position``. Raises struct.error at the end."""
     fields = _int16(stream, position)[0]

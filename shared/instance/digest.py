@@ -78,6 +78,16 @@ class TableDigest:
         return hashlib.sha256(head + total).hexdigest()
 
 
+def hash_in_order(tuples: Iterable[bytes | memoryview]) -> tuple[int, str]:
+    """Return how many tuples there are, and the SHA-256 of all of them, one behind the other."""
+    digest, rows = hashlib.sha256(), 0
+    take = digest.update
+    for row in tuples:
+        take(row)
+        rows += 1
+    return rows, digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class TableState:
     """How many rows a table has, and their digest."""
