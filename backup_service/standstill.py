@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+import psycopg
 import structlog
 
 from backup_service.snapshot.session import INSTANCE_SCHEMA
@@ -72,9 +73,10 @@ class StandstillWatch:
                 with self._context.kafka.admin() as admin:
                     while not stop.wait(EVERY_S):
                         self._look(admin)
-            except SecrynError as error:
+            except (SecrynError, psycopg.Error) as error:
+                # Nobody who asks is told less than before, and whoever looks ends nothing.
                 self._context.standstill.note(None, 0.0)
-                log.info("store.unwatched", code=error.code, reason=error.message)
+                log.warning("store.unwatched", reason=type(error).__name__)
                 stop.wait(EVERY_S)
 
     def _look(self, admin: LogAdmin) -> None:

@@ -29,7 +29,7 @@ CHAPTER_BYTES: Final = 32 << 20
 NOWHERE: Final = "(0,0)"
 # A relation grows by up to 64 pages at a time, and the last of them may be empty.
 _TAIL_PAGES: Final = 128
-_PAGES = "SELECT pg_relation_size(%s::regclass) / 8192"
+_PAGES = "SELECT pg_relation_size(%s::regclass) / current_setting('block_size')::int"
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Chapter:
 class ChapterWriter:
     """Loads one chapter; ``close`` or ``abort`` ends it.
 
-    Its table was made in the transaction of ``conn``, and nobody else writes it. Every method raises
-    ArchiveMalformed for what PostgreSQL does not take.
+    Its table was made in the transaction of ``conn``, nobody else writes it, and until then nothing
+    else can be done over ``conn``.
     """
 
     def __init__(
@@ -70,20 +70,25 @@ class ChapterWriter:
         self._cursor = conn.cursor()
         self._stack = ExitStack()
         self._copy = self._stack.enter_context(self._cursor.copy(copy_in(table, columns)))
-        self._copy.write(HEADER)
+        self._ahead: bytes = HEADER
 
     def write(self, part: Part) -> None:
-        """Load one more part of the table."""
+        """Load one more part of the table. Raises ArchiveMalformed where that is no COPY stream."""
+        self._begin()
         for piece in inner_pieces(part.pieces):
             self._copy.write(piece)
             self._hash.update(piece)
             self.size_bytes += len(piece)
 
     def close(self) -> Chapter:
-        """Load the rest, and return what the chapter is."""
-        self._copy.write(TRAILER)
+        """Load the rest, and return what the chapter is.
+
+        Raises ArchiveMalformed for what PostgreSQL does not take of all that was written.
+        """
         try:
-            self._stack.close()
+            with self._stack:
+                self._begin()
+                self._copy.write(TRAILER)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             raise not_taken(self.table, error) from None
         rows, last = self._cursor.rowcount, self._after
@@ -94,6 +99,11 @@ class ChapterWriter:
     def abort(self, error: BaseException) -> None:
         """Give it up, with the transaction."""
         self._stack.__exit__(type(error), error, error.__traceback__)
+
+    def _begin(self) -> None:
+        if self._ahead:
+            ahead, self._ahead = self._ahead, b""
+            self._copy.write(ahead)
 
     def _last_row(self) -> str:
         """Return where the last row lies: on one of the last pages, or else behind ``after``."""

@@ -35,6 +35,7 @@ class Hasher:
             # What is told to the service's group to stop lets the restore in hand end.
             start_new_session=True,
         )
+        self._begun = False
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._stdin, self.stdout = self._process.stdin, self._process.stdout
@@ -47,8 +48,10 @@ class Hasher:
         self._process.communicate()
 
     def begin(self, session: dict[str, Any]) -> None:
-        """Have it open its session; it answers to what it is asked then."""
-        self._say(session)
+        """Have it open its session, unless it did; it answers to what it is asked then."""
+        if not self._begun:
+            self._begun = True
+            self._say(session)
 
     def ask(self, query: str, *, in_order: bool) -> None:
         """Ask for the digest of the rows that a COPY gives, or for the hash of all, in order."""

@@ -151,15 +151,19 @@ class Hashers:
         """Yield ranges with what is answered, as it becomes known; None where one has to wait."""
         session, left = _session(conn, self._hashing), iter(ranges)
         asked: dict[Hasher, _Range] = {}
+        with selectors.DefaultSelector() as answers:
 
-        def ask_next(process: Hasher) -> None:
-            if (following := next(left, None)) is not None:
+            def ask_next(process: Hasher) -> None:
+                following = next(left, None)
+                if following is None:
+                    # Whatever becomes of it now is nobody's business.
+                    answers.unregister(process.stdout)
+                    return
                 asked[process] = following
                 in_order = following.chapter is not None
                 process.ask(following.query.as_string(conn), in_order=in_order)
 
-        with selectors.DefaultSelector() as answers:
-            for process in self._processes:
+            for process in self._processes[: len(ranges)]:
                 answers.register(process.stdout, selectors.EVENT_READ, process)
                 process.begin(session)
                 ask_next(process)

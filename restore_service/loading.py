@@ -36,7 +36,7 @@ from shared.instance.retrace import BEGINNING
 from shared.instance.tables import list_tables
 from shared.messages.topics import INSTANCE_EVENTS
 
-# Gets the bytes read of the archive and the rows loaded so far, and may raise.
+# Gets the bytes read of the archive and the rows loaded so far (a chapter at a time), and may raise.
 OnLoaded = Callable[[int, int], None]
 # What is loaded goes to the disk in pieces of 256 KiB, and not all of it at the commit. A server
 # without a way to do that says so by its highest value.
@@ -68,7 +68,7 @@ def load_archive(
 
     In one transaction of the caller, who commits nothing before this returned: until then the
     archive is not to be trusted. So FREEZE is possible, too, and nothing is left of a failure. Two
-    parts are held at a time. ``hashers`` are told what there will be to hash.
+    parts are held at a time, and one of the keyring twice. ``hashers`` are told what there will be to hash.
 
     Raises what ``check_archive`` does, and RestoreNoSpace.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import structlog
 
@@ -15,14 +15,20 @@ from restore_service.rollforward import RECEIPT_SUFFIX
 from shared.archive.receipt import read_receipt
 from shared.errors import ObjectNotFound, ReceiptInvalid, SignerUntrusted, UnavailableError
 
+_SAME: Final = ("backup_id", "sha256", "digest", "signer")
+
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Record:
-    """A receipt that is trusted: whoever signed it had read the object back, and compared it."""
+    """A receipt that is trusted: whoever signed it had read the object back, and compared it.
+
+    ``of_ours``: its signer is one of those that this place trusts, and not one whom a caller named.
+    """
 
     facts: Mapping[str, Any]
+    of_ours: bool
 
     @classmethod
     def of(cls, context: RestoreContext, command: ArchiveTask) -> Self | None:
@@ -39,7 +45,7 @@ class Record:
         except (ObjectNotFound, ReceiptInvalid, SignerUntrusted, UnavailableError) as error:
             log.info("restore.without_receipt", backup_id=backup_id, code=error.code)
             return None
-        return cls(found.facts)
+        return cls(found.facts, of_ours=found.trusted_by == "signer")
 
     @property
     def copy_bytes(self) -> int | None:
@@ -48,8 +54,9 @@ class Record:
         return copy_bytes if isinstance(copy_bytes, int) else None
 
     def proves(self, checked: CheckedArchive) -> bool:
-        """Tell whether the rows of these very bytes were compared with their manifest before."""
-        facts = checked.facts
-        return bool(
-            self.facts["sha256"] == facts["sha256"] and self.facts["digest"] == facts["digest"]
-        )
+        """Tell whether the rows of these very bytes were compared with their manifest before.
+
+        Whoever is trusted by a caller alone is not taken at their word.
+        """
+        same = all(self.facts[name] == checked.facts[name] for name in _SAME)
+        return self.of_ours and same

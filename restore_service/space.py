@@ -13,9 +13,7 @@ import structlog
 from restore_service.settings import RestoreSettings
 from restore_service.staging import INSTANCE
 from shared.database import Connection
-from shared.errors import (
-    RestoreNoSpace,
-)
+from shared.errors import RestoreNoSpace
 
 log = structlog.get_logger(__name__)
 

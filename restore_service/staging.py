@@ -70,7 +70,7 @@ def owner_connection(dsn: str, *, rehearsing: bool = False) -> Connection:
 
 
 def compare_with_manifest(found: InstanceDigest, manifest: Manifest) -> None:
-    """Compare what PostgreSQL now holds, row by row, with the manifest. Raises ManifestMismatch."""
+    """Compare what PostgreSQL was found to hold with the manifest. Raises ManifestMismatch."""
     for name, entry in manifest.tables.items():
         table = found.tables[name]
         if (table.rows, table.digest) != (entry.rows, entry.digest):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -76,3 +77,5 @@ def configure_logs(service: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
+    # It warns of what it ignores, with the server's own words, which may repeat a value.
+    logging.getLogger("psycopg").disabled = True

@@ -126,29 +126,8 @@ def _load(
 
     Returns what was checked, the backup's own state and what was proven so far.
     """
-    context = run.context
-    size_bytes = source_bytes(context, accepted.command)
-    run.step(RehearsalStep.LOAD, size_bytes)
-    with (
-        scratch_schema(context, run.id) as (conn, schema),
-        full_disk_named(),
-        Hashers(_hashing(run)) as hashers,
-    ):
-        # A restore that comes meanwhile must find its own.
-        what = "the rehearsal, with room for a restore beside it,"
-        space = SpaceWatch(conn, context.settings.restore, what, times=2)
-        record = Record.of(context, accepted.command)
-        space.expect(None if record is None else record.copy_bytes, size_bytes)
-        with conn.transaction():
-            loaded = load_archive(
-                context, accepted, conn, schema,
-                space=space, hashers=hashers, on_progress=run.advance,
-            )  # fmt: skip
-            checked = loaded.checked
-            goal = _note_checked(run, accepted, checked, space)
-        LOADED.reach()
-        # What is proven here is proven from the rows alone, whatever the receipt says.
-        found = compare_loaded(run, RehearsalStep, conn, schema, loaded, hashers=hashers).found
+    with scratch_schema(run.context, run.id) as (conn, schema), full_disk_named():
+        checked, goal, found = _load_and_compare(run, accepted, conn, schema)
         state = _at_newest_version(run, conn, schema, found)
         rows = {name: table.rows for name, table in found.tables.items()}
         proof: dict[str, Any] = {
@@ -162,6 +141,31 @@ def _load(
         with conn.transaction(force_rollback=True):
             prepare_takeover(conn, schema, first_position("", ""))
     return checked.facts, state, proof
+
+
+def _load_and_compare(
+    run: RehearsalRun, accepted: AcceptedRehearsal, conn: Connection, schema: str
+) -> tuple[CheckedArchive, Goal | None, InstanceDigest]:
+    """Load the archive while it is checked; return where to roll forward to, too, and its state."""
+    context = run.context
+    size_bytes = source_bytes(context, accepted.command)
+    run.step(RehearsalStep.LOAD, size_bytes)
+    # A restore that comes meanwhile must find its own.
+    what = "the rehearsal, with room for a restore beside it,"
+    space = SpaceWatch(conn, context.settings.restore, what, times=2)
+    record = Record.of(context, accepted.command)
+    space.expect(None if record is None else record.copy_bytes, size_bytes)
+    with Hashers(_hashing(run)) as hashers:
+        with conn.transaction():
+            loaded = load_archive(
+                context, accepted, conn, schema,
+                space=space, hashers=hashers, on_progress=run.advance,
+            )  # fmt: skip
+            goal = _note_checked(run, accepted, loaded.checked, space)
+        LOADED.reach()
+        # What is proven here is proven from the rows alone, whatever the receipt says.
+        found = compare_loaded(run, RehearsalStep, conn, schema, loaded, hashers=hashers).found
+    return loaded.checked, goal, found
 
 
 def _note_checked(

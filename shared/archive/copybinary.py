@@ -58,7 +58,8 @@ def split_tuples(stream: bytes) -> Iterator[bytes]:
 def inner_pieces(pieces: Sequence[bytes]) -> Iterator[memoryview]:
     """Yield what stands between the header and the trailer of one COPY stream in ``pieces``.
 
-    What that is is not looked at. Raises ArchiveMalformed where one of the two is missing.
+    What that is is not looked at: whether a tuple is whole shows when it is loaded, with those of the
+    parts behind it. Raises ArchiveMalformed where one of the two is missing.
     """
     views = [memoryview(piece) for piece in pieces]
     if len(views) > 1 and len(views[-1]) < len(TRAILER):

@@ -21,6 +21,9 @@ PIECE_BYTES = 1 << 18
 _HEADER_BYTES = 18
 _BLOCK_HEADER_BYTES = 3
 _RUN = 1
+# A compressor fills its blocks, of up to 128 KiB. Empty ones cost three bytes, and time.
+BLOCK_LEAST_BYTES = 1024
+SPARE_BLOCKS = 64
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,9 @@ class _FrameEnd:
     """Find the end of a frame by the sizes of its blocks (RFC 8878, section 3.1.1)."""
 
     def __init__(self, header: bytes) -> None:
-        self._checksum_bytes = 4 if zstandard.get_frame_parameters(header).has_checksum else 0
+        frame = zstandard.get_frame_parameters(header)
+        self._checksum_bytes = 4 if frame.has_checksum else 0
+        self._blocks_left = frame.content_size // BLOCK_LEAST_BYTES + SPARE_BLOCKS
         # What is left of the header, of a block, or of the checksum behind the last one.
         self._skip = zstandard.frame_header_size(header)
         self._block_header = b""
@@ -178,6 +183,9 @@ class _FrameEnd:
     def _begin_block(self) -> None:
         if len(self._block_header) < _BLOCK_HEADER_BYTES:
             return
+        self._blocks_left -= 1
+        if self._blocks_left < 0:
+            raise ArchiveMalformed("a part has more blocks than its content asks for")
         fields, self._block_header = int.from_bytes(self._block_header, "little"), b""
         self._last, kind, size = bool(fields & 1), (fields >> 1) & 3, fields >> 3
         # A run of one byte is stored as that byte.

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from kafka import IsolationLevel, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
 from kafka.errors import (
+    RetriableError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
+    UnknownBrokerIdError,
     UnknownTopicOrPartitionError,
 )
 
 from shared.errors import KafkaUnavailable, UnknownSetting
 from shared.kafka.connecting import connecting
 from shared.kafka.faults import kafka_faults
+
+RETRY_S: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class LogAdmin:
     def __init__(self, options: dict[str, Any], replication_factor: int) -> None:
         self._options = options
         self._replication_factor = replication_factor
+        self._patience_s = options["bootstrap_timeout_ms"] / 1000
         with connecting("connecting", options) as settings:
             self._client = KafkaAdminClient(**settings)
 
@@ -144,15 +150,22 @@ class LogAdmin:
         self, doing: str, topic: str, spec: OffsetSpec,
         isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
     ) -> int:  # fmt: skip
-        partition = TopicPartition(topic, 0)
+        """Ask the partition's leader; one that moves is waited for, as a consumer does."""
+        partition, deadline = TopicPartition(topic, 0), time.monotonic() + self._patience_s
         with kafka_faults(doing):
-            try:
-                found = self._client.list_partition_offsets({partition: spec}, isolation)
-            except UnknownTopicOrPartitionError:
-                # Whoever may not see a topic is told that there is none: its description says why.
-                self._describe(topic)
-                raise
-            return int(found[partition].offset)
+            while True:
+                try:
+                    found = self._client.list_partition_offsets({partition: spec}, isolation)
+                    return int(found[partition].offset)
+                except (RetriableError, UnknownBrokerIdError) as error:
+                    if isinstance(error, UnknownTopicOrPartitionError) and not self._describe(
+                        topic
+                    ):
+                        # Whoever may not see a topic is told that there is none: that said why.
+                        raise
+                    if time.monotonic() >= deadline:
+                        raise
+                    time.sleep(RETRY_S)
 
     def close(self) -> None:
         """Close the connections."""

@@ -6,7 +6,10 @@ manifest before. Whatever comes out in another way than it went in, the digest d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +18,8 @@ from uuid import uuid4
 
 import pytest
 
-from restore_service import hashing, loading
+from restore_service import hasher, hashing, loading
+from restore_service.chapters import Chapter
 from restore_service.commands import RestoreInstance
 from restore_service.comparing import Compared, compare_loaded
 from restore_service.context import AcceptedRestore
@@ -28,7 +32,7 @@ from restore_service.staging import drop_schema, owner_connection, staging_name
 from shared.archive.keyfile import KeyFile
 from shared.archive.verify import KEYRING
 from shared.database import Connection
-from shared.errors import ManifestMismatch
+from shared.errors import ManifestMismatch, RestoreFailedError
 from tests.plugins.postgres import TestPostgres
 from tests.restoring import Restoring
 from tests.unit.archive.building import (
@@ -84,9 +88,9 @@ class Beside:
     def execute(self, statement: str) -> None:
         self.conn.execute(statement.replace("{}", f'"{self.schema}"').encode())
 
-    def compare(self, **said: str) -> Compared:
+    def compare(self, said: Mapping[str, str], *, of_ours: bool = True) -> Compared:
         """Compare, with a receipt that says this of the archive; without one, if it says nothing."""
-        record = Record(said) if said else None
+        record = Record(said, of_ours) if said else None
         return compare_loaded(
             self.run, Step, self.conn, self.schema, self.loaded,
             hashers=self.hashers, record=record,
@@ -95,7 +99,8 @@ class Beside:
     @property
     def facts(self) -> dict[str, str]:
         """Return what a receipt says of an archive that was proven."""
-        return {name: self.loaded.checked.facts[name] for name in ("sha256", "digest")}
+        names = ("backup_id", "sha256", "digest", "signer")
+        return {name: self.loaded.checked.facts[name] for name in names}
 
 
 @pytest.fixture
@@ -141,7 +146,7 @@ def loaded_beside(restoring: Restoring) -> Iterator[Beside]:
 def test_what_a_receipt_proves_is_compared_in_order(beside: Beside) -> None:
     chapters = beside.loaded.chapters
     assert len([each for each in chapters if each.table == TABLE]) > 3
-    compared = beside.compare(**beside.facts)
+    compared = beside.compare(beside.facts)
     assert compared.by == "order"
     assert compared.found.digest == LARGE.manifest.digest
     assert compared.found.tables[TABLE].rows == ROWS
@@ -151,18 +156,43 @@ def test_what_a_receipt_proves_is_compared_in_order(beside: Beside) -> None:
 
 @pytest.mark.parametrize(
     "said",
-    [{}, {"sha256": "0" * 64}, {"digest": "0" * 64}],
-    ids=["no receipt", "another file", "another state"],
+    [{}, {"sha256": "0" * 64}, {"digest": "0" * 64}, {"signer": "x"}, {"backup_id": "x"}],
+    ids=["no receipt", "another file", "another state", "another signer", "another backup"],
 )
 def test_what_none_proves_is_compared_row_by_row(beside: Beside, said: dict[str, str]) -> None:
-    compared = beside.compare(**(beside.facts | said if said else {}))
+    compared = beside.compare(beside.facts | said if said else {})
     assert compared.by == "digest"
     assert compared.found.digest == LARGE.manifest.digest
 
 
+def test_a_signer_whom_a_caller_names_is_not_taken_at_their_word(beside: Beside) -> None:
+    assert beside.compare(beside.facts, of_ours=False).by == "digest"
+
+
+def test_the_same_number_of_other_rows_is_another_chapter(beside: Beside) -> None:
+    def differing(chapters: Sequence[Chapter]) -> Chapter | None:
+        return beside.hashers.differing(beside.conn, beside.schema, chapters, beside.run.advance)
+
+    chapters = list(beside.loaded.chapters)
+    assert differing(chapters) is None
+    # Not one that ends at once: others are asked for behind it.
+    chapters[1] = replace(chapters[1], sha256="0" * 64)
+    assert differing(chapters) == chapters[1]
+    assert differing(beside.loaded.chapters) is None
+
+
+def test_a_process_that_ends_meanwhile_fails_the_restore(beside: Beside) -> None:
+    child = Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children")
+    for pid in child.read_text().split():
+        if hasher.__name__ in Path(f"/proc/{pid}/cmdline").read_text():
+            os.kill(int(pid), signal.SIGKILL)
+    with pytest.raises(RestoreFailedError, match="ended"):
+        beside.compare(beside.facts)
+
+
 def test_rows_that_lie_in_another_order_are_compared_row_by_row(beside: Beside) -> None:
     beside.execute("UPDATE {}.projects SET description = '' WHERE name LIKE '7%'")
-    compared = beside.compare(**beside.facts)
+    compared = beside.compare(beside.facts)
     assert compared.by == "digest"
     assert compared.found.digest == LARGE.manifest.digest
     assert [step for step, _ in beside.run.steps].count(Step.COMPARE) == 2
@@ -175,6 +205,11 @@ SPOILT = {
     "a row more": "INSERT INTO {}.projects SELECT gen_random_uuid(), 'more', '', now(), 'me'",
     "a row twice": "INSERT INTO {}.projects SELECT * FROM {}.projects WHERE name LIKE '2999-%'",
     "another value": "UPDATE {}.projects SET name = name || 'x' WHERE name LIKE '1500-%'",
+    "another value of the last row": "UPDATE {}.projects SET name = 'x' WHERE name LIKE '2999-%'",
+    "two values that changed places": (
+        "UPDATE {}.projects SET name = CASE WHEN name LIKE '2998-%' THEN '2999' ELSE '2998' END "
+        "WHERE name LIKE '2998-%' OR name LIKE '2999-%'"
+    ),
     "no rows at all": "DELETE FROM {}.projects",
     "a row where there was none": "INSERT INTO {}.settings VALUES ('a', '{\"a\": 1}', null, now(), 'me')",
     "another data key": "UPDATE {}.keyring SET check_value = '\\x00'",
@@ -185,7 +220,7 @@ SPOILT = {
 def test_a_store_that_holds_anything_else_is_found(beside: Beside, statement: str) -> None:
     beside.execute(statement)
     with pytest.raises(ManifestMismatch):
-        beside.compare(**beside.facts)
+        beside.compare(beside.facts)
 
 
 def test_what_is_small_is_compared_row_by_row(
@@ -196,4 +231,4 @@ def test_what_is_small_is_compared_row_by_row(
         few.expect(sum(chapter.size_bytes for chapter in beside.loaded.chapters))
         assert not few.started
         beside.hashers = few
-        assert beside.compare(**beside.facts).by == "digest"
+        assert beside.compare(beside.facts).by == "digest"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,13 @@ NOT_TEXT = build({TABLE: [project(b"\xff")]})
 # Both rows it takes; which rule they break shows when the indexes are built.
 TWICE = build({TABLE: [project("one"), project("two")]})
 NO_NAME = build({TABLE: [[*project("")[:1], None, *project("")[2:]]]})
+
+
+# A chapter whose first row PostgreSQL refuses, and whose last part is broken off.
+NOT_TEXT_AND_MORE = build(
+    {TABLE: [project(b"\xff"), project(random.Random(1).randbytes(400_000).hex(), number=2)]},
+    rows_a_part=1,
+)
 
 
 def another_digest() -> bytes:
@@ -109,6 +117,8 @@ def restore(restoring: Restoring, context: RestoreContext, data: bytes, key: Key
         # Of two faults the one is told that says more.
         (NOT_TEXT.data, False, SignerUntrusted.code),
         (NOT_TEXT.data[:-300], True, ArchiveDamaged.code),
+        (NOT_TEXT_AND_MORE.data, True, ArchiveMalformed.code),
+        (NOT_TEXT_AND_MORE.data[:-100_000], True, ArchiveDamaged.code),
         (another_digest(), True, ManifestMismatch.code),
     ],
 )
@@ -187,8 +197,13 @@ class TestHashing:
         with pytest.raises(Cancelled):
             self.found(restoring, cancel)
 
-    def test_a_session_that_is_lost_is_a_postgres_that_is_away(self, restoring: Restoring) -> None:
-        lost = Hashing("host=127.0.0.1 port=1", processes=1, rehearsing=False)
+    @pytest.mark.parametrize("processes", [1, 4])
+    @pytest.mark.parametrize("pages", [2, 1 << 20], ids=["many ranges", "one a table"])
+    def test_a_session_that_is_lost_is_a_postgres_that_is_away(
+        self, restoring: Restoring, processes: int, pages: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(hashing, "RANGE_PAGES", pages)
+        lost = Hashing("host=127.0.0.1 port=1", processes, rehearsing=False)
         dsn = restoring.context.settings.postgres.dsn
         with (
             psycopg.connect(dsn, autocommit=True) as conn,

@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -185,3 +186,15 @@ def test_a_trace_shows_no_local_variables(logged: Logged) -> None:
         structlog.get_logger().exception("failed", size=len(harmless_looking))
     (entry,) = logged()
     assert "the plaintext" not in json.dumps(entry)
+
+
+def test_what_psycopg_ignores_is_not_repeated_in_its_own_words() -> None:
+    """It warns of a COPY that it gives up with the server's message, and that repeats values."""
+    script = (
+        "import logging; from shared.logs import configure_logs; configure_logs('x'); "
+        "logging.getLogger('psycopg').warning('error ignored: Failing row contains (hunter2)')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")

@@ -11,6 +11,7 @@ from shared import errors
 from shared.archive import keyfile, manifest, members, values
 from shared.archive.age import header, hybrid, stream, x25519
 from shared.archive.limits import DEFAULT_LIMITS
+from shared.archive.parts import BLOCK_LEAST_BYTES, SPARE_BLOCKS
 from shared.instance import keyring
 
 ARCHIVE = Path(__file__).parents[3] / "shared" / "archive"
@@ -54,6 +55,10 @@ def numbers(title: str) -> dict[str, int]:
 def test_every_limit_stands_in_the_page_with_its_number() -> None:
     assert numbers("Limits") == asdict(DEFAULT_LIMITS)
     assert f"at most {keyfile.MAX_KEY_FILE_BYTES:,} bytes" in section("Limits")
+    blocks = (
+        f"one block for each {BLOCK_LEAST_BYTES:,} bytes of its content, and {SPARE_BLOCKS} more"
+    )
+    assert blocks in section("Parts")
 
 
 def test_every_size_is_that_of_the_code() -> None:

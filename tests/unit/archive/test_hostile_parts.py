@@ -68,6 +68,14 @@ def test_a_bomb_that_lies_about_its_size_is_refused_at_that_size() -> None:
     refused(lying, "archive.malformed", 16 * MiB)
 
 
+def test_blocks_without_content_are_not_passed_over_for_long() -> None:
+    empty, last = bytes(3), struct.pack("<I", len(RAW) << 3 | 1)[:3] + RAW
+    header = frame(RAW, len(RAW), 10)[: -len(last)]
+    assert code_of(handmade([project("x")], header + 63 * empty + last).sealed()) is None
+    for many in (65, MiB):
+        refused(header + many * empty + last, "archive.malformed", 16 * MiB)
+
+
 def test_a_frame_that_does_not_name_its_size_is_refused() -> None:
     unsized = zstandard.ZstdCompressor(write_content_size=False).compress(RAW)
     refused(unsized, "archive.malformed")
