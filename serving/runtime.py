@@ -81,11 +81,21 @@ class ServiceRuntime:
         self._closers.append(close)
 
     def run(self, app: Any, http: HttpSettings) -> int:
-        """Serve until SIGTERM, SIGINT or a dead worker; return the exit code."""
+        """Serve until SIGTERM, SIGINT or a dead worker; return the exit code.
+
+        Raises UnknownSetting where nothing can listen on the address.
+        """
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         server = build_server(self.name, app, http)
-        server.prepare()
+        try:
+            server.prepare()
+        except OSError:
+            raise UnknownSetting(
+                f"http: nothing can listen on {http.host}:{http.port}: the port is taken, or the "
+                "address is not this machine's",
+                hint="Stop what listens there, or set another http.port or http.host.",
+            ) from None
         settle_collector()
         for worker in [*self._last_workers, *self._workers]:
             if worker.ident is None:

@@ -9,13 +9,20 @@ on a system without them the claim is left out).
 from __future__ import annotations
 
 import errno
+import secrets
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
 
 from deploy.embedded.place import Ports
 
 HOST = "127.0.0.1"
+_OF_CONNECTIONS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+# Above those that well-known servers have.
+_LOWEST: Final = 15_000
+_TRIES: Final = 100
 
 
 @dataclass
@@ -48,8 +55,7 @@ class PortClaims:
 
     def _claim_free(self, avoid: set[int]) -> int:
         while True:
-            with socket.create_server((HOST, 0)) as server:
-                port: int = server.getsockname()[1]
+            port = free_port()
             if port not in avoid and self._claim(port):
                 return port
 
@@ -59,6 +65,29 @@ class PortClaims:
             if claim is not None:
                 claim.close()
         self._claims.clear()
+
+
+def free_port() -> int:
+    """Return a loopback port that nothing listens on at this moment.
+
+    It is none of those that the system gives to the near end of a connection (Linux, ip(7),
+    ip_local_port_range): a server that is started anew would find it taken, by anybody's connection.
+    """
+    end = _first_of_connections()
+    for _ in range(_TRIES if end > _LOWEST else 0):
+        port = _LOWEST + secrets.randbelow(end - _LOWEST)
+        if not _listened_on(port):
+            return port
+    with socket.create_server((HOST, 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def _first_of_connections() -> int:
+    """Return the first port that connections get; 0 on a system that does not say."""
+    try:
+        return int(_OF_CONNECTIONS.read_text(encoding="ascii").split()[0])
+    except OSError:
+        return 0
 
 
 def _listened_on(port: int) -> bool:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from deploy.embedded.ports import free_port
+
 POLL_S = 0.02
 _PR_SET_PDEATHSIG = 1
 _HAS_PROC = Path("/proc/self/stat").exists()
@@ -134,11 +136,7 @@ def plain_environment() -> dict[str, str]:
 
 def free_ports(count: int) -> list[int]:
     """Return ``count`` different loopback ports that nothing listens on at this moment."""
-    import socket
-
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [server.getsockname()[1] for server in held]
-    finally:
-        for server in held:
-            server.close()
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(free_port())
+    return list(ports)
