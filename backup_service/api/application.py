@@ -23,8 +23,6 @@ from backup_service.web.pages import add_pages
 from serving.access import Access
 from serving.access.bootstrap import Bootstrap
 from serving.access.flow import FLOW_KEY
-from serving.access.oidc_routes import BACKUPS, Ways, create_oidc_routes
-from serving.access.provider import Provider
 from serving.access.routes import create_access_routes
 from serving.access.token_routes import create_token_routes
 from serving.access.tokens import TokenHolders
@@ -77,6 +75,10 @@ def create_http(
     )
     app.register_blueprint(create_access_routes(access))
     if access.settings.oidc is not None:
+        # Who has no provider does not wait for what speaks to one.
+        from serving.access.oidc_routes import BACKUPS, Ways, create_oidc_routes
+        from serving.access.provider import Provider
+
         provider, ways = Provider(access.settings.oidc), Ways(BACKUPS, context.settings.web)
         key = context.root.derived(FLOW_KEY)
         app.register_blueprint(create_oidc_routes(access, key, provider, ways, refusals.refused))
